@@ -1,0 +1,32 @@
+"""The one door of the dashboard: page set-up, password, navigation. `make app` opens it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.door import may_enter
+from pages.parts.style import apply_style, wordmark
+
+st.set_page_config(page_title="STS Explorer", page_icon=":material/bar_chart_4_bars:", layout="wide")
+apply_style()
+
+if not may_enter():
+    st.stop()
+
+st.logo(wordmark(), size="medium")
+workbench = st.Page(
+    "pages/views/workbench.py",
+    title="Workbench",
+    icon=":material/align_horizontal_left:",
+    url_path="workbench",
+    default=True,
+    help="Choose a model, an SAE and a target set; measure; see which domains the training is predicted to touch.",
+)
+jobs = st.Page(
+    "pages/views/jobs.py",
+    title="Jobs & cache",
+    icon=":material/inventory_2:",
+    url_path="jobs",
+    help="What runs and what ran, the stored results, and the room they take.",
+)
+st.navigation({"Explore": [workbench], "Machine": [jobs]}).run()

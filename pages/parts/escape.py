@@ -1,0 +1,12 @@
+"""Text from files, models and people, made safe to stand inside Markdown."""
+
+from __future__ import annotations
+
+import re
+
+_MEANS_SOMETHING = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])")
+
+
+def plain(text: object) -> str:
+    """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML; on one line."""
+    return _MEANS_SOMETHING.sub(r"\\\1", " ".join(str(text).split()))

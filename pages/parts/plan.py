@@ -1,0 +1,98 @@
+"""The preflight of a spec, asked of a child process, so that the dashboard itself never loads a model.
+
+The child is `sts plan SPEC --json`. It writes to files and not into a pipe, so that it never waits for a reader.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pages.parts.choices import as_toml
+from sts_core.errors import UserError
+from sts_core.folders import PROJECT
+
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "plan")
+_EXIT_PERSON = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the child said."""
+
+    plan: dict[str, Any] | None
+    error: UserError | None
+
+
+class Asked:
+    """One question under way. `answer()` is None until the child has ended."""
+
+    def __init__(self, spec: dict[str, Any], prompts: int = 0) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="sts-plan-"))
+        file = self._folder / "spec.toml"
+        file.write_text(as_toml(spec), encoding="utf-8")
+        more = ["--prompts", str(prompts)] if prompts else []
+        with (self._folder / "out").open("wb") as out, (self._folder / "err").open("wb") as err:
+            self._process = subprocess.Popen(
+                [*COMMAND, str(file), "--json", *more], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=PROJECT
+            )
+        self._answer: Answer | None = None
+
+    def answer(self) -> Answer | None:
+        """The answer, or None while the child works."""
+        if self._answer is None and self._process.poll() is not None:
+            self._answer = self._read(self._process.returncode)
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return self._answer
+
+    def wait(self, seconds: float) -> Answer:
+        """The answer; a UserError in it when there is none after so many seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.drop()
+            return Answer(None, UserError("The plan takes too long", "Try again, or run `sts plan` in a terminal."))
+        return self.answer() or Answer(None, UserError("The plan gave no answer", "Try again."))
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self, code: int) -> Answer:
+        out, err = (self._text(name) for name in ("out", "err"))
+        if code == 0:
+            try:
+                plan = json.loads(out)
+            except json.JSONDecodeError:
+                plan = None
+            if isinstance(plan, dict):
+                return Answer(plan, None)
+        return Answer(None, _told(err, code))
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self._folder / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+def _told(err: str, code: int) -> UserError:
+    """What a person must change, as the child's last `error:` and `hint:` lines say it."""
+    said = {word: "" for word in ("error", "hint")}
+    for line in err.splitlines():
+        word, colon, text = line.partition(":")
+        if colon and word in said:
+            said[word] = text.strip()
+    if said["error"]:
+        return UserError(said["error"], said["hint"])
+    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), f"it ended with code {code}")
+    return UserError("The check of these settings failed", f"{last} — `sts doctor` tells what is missing.")

@@ -1,0 +1,91 @@
+"""A running job on the page: bar, rate, time left and cancel. It asks again and again only while a job runs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.escape import plain
+from pages.parts.messages import told
+from pages.parts.selection import show_next
+from sts_core.errors import UserError
+from sts_core.figures.numbers import count, duration, number, percent
+from sts_core.jobs.folder import RESULT, Job
+from sts_core.jobs.watch import cancel, read, running
+from sts_core.results import Result
+
+EVERY = 0.8
+"""Seconds between two looks at a running job."""
+_WATCHED = "watched_job"
+
+
+def job_line() -> None:
+    """The running job as one short line, for the right end of the context bar; nothing when none runs."""
+    job = running("run")
+    if job is None:
+        return
+    with st.container(key="jobline", width=260):
+        st.fragment(_line, run_every=EVERY)(job.id)
+
+
+def job_panel(job: Job) -> None:
+    """The running job with all that is known of it, and the button that ends it."""
+    st.session_state[_WATCHED] = job.id
+    st.fragment(_panel, run_every=EVERY)(job.id)
+
+
+def share(job: Job) -> float | None:
+    """How much of the work is done, from 0 to 1; None while its size is not known."""
+    return min(1.0, max(0.0, job.done / job.total)) if job.total > 0 else None
+
+
+def amounts(job: Job) -> str:
+    """`12 300 of 160 000 tokens · 850 tokens/s · 1 min 12 s left`, as far as each is known."""
+    parts = []
+    if job.total > 0:
+        parts.append(f"{count(job.done)} of {count(job.total)} {job.unit}")
+    if job.rate:
+        parts.append(f"{number(job.rate)} {job.unit}/s")
+    if job.seconds_left is not None:
+        parts.append(f"{duration(job.seconds_left)} left")
+    return " · ".join(parts)
+
+
+def result_key(job: Job) -> str | None:
+    """The key of what a finished job measured; None when it cannot be told."""
+    if job.result and job.result != RESULT:
+        return job.result
+    try:
+        return str(Result(job.folder / RESULT).manifest["key"])
+    except (UserError, KeyError):
+        return None
+
+
+def _line(job_id: str) -> None:
+    job = _looked_at(job_id)
+    done = share(job)
+    left = f" · {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
+    st.progress(done or 0.0, text=f"{plain(job.stage or 'starting')} {percent(done) if done is not None else ''}{left}")
+
+
+def _panel(job_id: str) -> None:
+    job = _looked_at(job_id)
+    st.markdown(f"**Measuring** {plain(job.title)}")
+    st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
+    st.caption(amounts(job) or "The size of the work is not known yet.")
+    st.button("Cancel", key=f"cancel_{job.id}", icon=":material/close:", on_click=stop, args=(job.id,))
+
+
+def _looked_at(job_id: str) -> Job:
+    """The job; when it has ended the whole page is drawn anew, with what came of it."""
+    job = read(job_id)
+    if not job.active:
+        if st.session_state.pop(_WATCHED, None) == job_id and job.state == "done" and (key := result_key(job)):
+            show_next(key)
+        st.rerun()
+    return job
+
+
+def stop(job_id: str) -> None:
+    """Cancel a job, and say so."""
+    with told():
+        st.toast(plain(cancel(job_id).message))

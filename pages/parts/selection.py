@@ -1,0 +1,110 @@
+"""One selection for all pages: what is chosen to be measured, and which finished result is looked at.
+
+Choices are widgets bound to the URL; the result is the URL's `result` (the head of its key). Nonsense in either is
+dropped. A result that is picked brings its choices along, so that both agree until a choice is changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from pages.parts.choices import DEFAULTS, choices_from, same_choice, spec_from
+from sts_core.errors import UserError
+from sts_core.results import Result
+from sts_core.store.results import Stored, listing
+
+_RESULT, _SHOWN, _NEXT, _BEGUN = "result", "shown_result", "show_next", "selection_begun"
+KEY_HEAD = 12
+"""How much of a key stands in the URL."""
+FEWEST_LETTERS = 6
+
+
+class Selection(NamedTuple):
+    """What a page works with."""
+
+    chosen: dict[str, Any]
+    spec: dict[str, Any] | None
+    """The checked spec of the choices; None when they cannot be, then `error` says why."""
+    error: UserError | None
+    stored: Stored | None
+    """The result looked at, as the store lists it; None when there is none at all."""
+    result: Result | None
+
+    @property
+    def stale(self) -> bool:
+        """The choices ask for something else than the result shown."""
+        if self.result is None:
+            return False
+        return self.spec is None or not same_choice(self.spec, self.result.manifest["spec"])
+
+
+def settle() -> tuple[list[Stored], Stored | None]:
+    """The stored results and the one to look at. Called once a run, before any widget of the choices."""
+    stored = _one_a_key(listing())
+    wanted = st.session_state.pop(_NEXT, None)
+    shown = _matching(stored, wanted) if wanted else None
+    if shown is not None:
+        st.query_params[_RESULT] = shown.key[:KEY_HEAD]
+        _adopt(shown)
+    else:
+        shown = _remembered(stored)
+    if shown is not None and not st.session_state.get(_BEGUN) and not any(key in st.query_params for key in DEFAULTS):
+        _adopt(shown)
+    st.session_state[_BEGUN] = True
+    st.session_state[_SHOWN] = shown.key if shown and _RESULT in st.query_params else None
+    return stored, shown
+
+
+def select(chosen: dict[str, Any], shown: Stored | None) -> Selection:
+    """The choices checked, beside the result."""
+    result = open_stored(str(shown.folder), shown.key) if shown else None
+    try:
+        return Selection(chosen, spec_from(chosen), None, shown, result)
+    except UserError as error:
+        return Selection(chosen, None, error, shown, result)
+
+
+def show_next(key: str) -> None:
+    """Look at this result from the next run on."""
+    st.session_state[_NEXT] = key
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def open_stored(folder: str, key: str) -> Result:
+    """A finished result never changes: opened once. The key is part of the cache's key, for the demo may be renewed."""
+    return Result(Path(folder))
+
+
+def _remembered(stored: list[Stored]) -> Stored | None:
+    """The URL's result, else the one this session looked at on another page, else the newest."""
+    asked = st.query_params.get(_RESULT, "")
+    found = _matching(stored, asked or st.session_state.get(_SHOWN) or "")
+    if found is not None:
+        st.query_params[_RESULT] = found.key[:KEY_HEAD]
+        return found
+    if asked:
+        del st.query_params[_RESULT]
+    return stored[0] if stored else None
+
+
+def _matching(stored: list[Stored], asked: str) -> Stored | None:
+    return next((s for s in stored if s.key.startswith(asked)), None) if len(asked) >= FEWEST_LETTERS else None
+
+
+def _one_a_key(stored: list[Stored]) -> list[Stored]:
+    """What was measured here stands before the shipped result of the same key."""
+    own = {s.key for s in stored if not s.demo}
+    return [s for s in stored if not (s.demo and s.key in own)]
+
+
+def _adopt(shown: Stored) -> None:
+    """Let the choices be those the result was measured with, where the page has choices for them."""
+    try:
+        spec = open_stored(str(shown.folder), shown.key).manifest["spec"]
+    except UserError:
+        return
+    for key, value in (choices_from(spec) or {}).items():
+        st.session_state[key] = value

@@ -1,0 +1,44 @@
+"""The little that theme options do not reach: measure, one-line bar, figures of equal width. Static; never holds data."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from sts_core.figures.theme import TOKENS, Mode
+
+_CSS = """
+<style>
+[data-testid="stMainBlockContainer"] { max-width: 1440px; }
+[data-testid="stMain"] { font-variant-numeric: tabular-nums; }
+.st-key-context { min-height: 2.5rem; padding-bottom: .5rem; border-bottom: 1px solid var(--st-border-color, #8884); }
+.st-key-chips { flex: 1 1 20rem; min-width: 0; overflow-x: auto; scrollbar-width: none; }
+.st-key-chips button { white-space: nowrap; padding-inline: .5rem; min-height: 2rem; }
+.st-key-answer h1 { max-width: 62rem; text-wrap: balance; padding-block: .75rem .25rem; line-height: 1.22; }
+.st-key-checks p { line-height: 1.45; }
+.st-key-preflight h3, .st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
+@media (max-width: 640px) { .st-key-answer h1 { font-size: 1.45rem; } }
+</style>
+"""
+
+
+def apply_style() -> None:
+    """Put the static rules on the page."""
+    st.html(_CSS)
+
+
+def mode() -> Mode:
+    """The appearance the reader's browser shows, for figures, whose colours are set when they are made."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def wordmark() -> str:
+    """The project's name with its mark, three bars with their errors, as an SVG in this appearance's ink."""
+    tokens = TOKENS[mode()]
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="152" height="24" viewBox="0 0 152 24">'
+        f'<g fill="{tokens.accent}"><rect x="0" y="3" width="17" height="4" rx="1"/>'
+        '<rect x="0" y="10" width="12" height="4" rx="1"/><rect x="0" y="17" width="7" height="4" rx="1"/></g>'
+        f'<g stroke="{tokens.ink}" stroke-width="1.2"><path d="M14 5h6M9 12h6M4 19h6"/></g>'
+        f'<text x="28" y="17.5" font-family="Inter, -apple-system, Segoe UI, Roboto, sans-serif" font-size="15" '
+        f'font-weight="600" fill="{tokens.ink}">STS Explorer</text></svg>'
+    )

@@ -1,0 +1,128 @@
+"""The Workbench: which domains would training on the target set touch? Answer first, then what it rests on."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.context import context_bar
+from pages.parts.escape import plain
+from pages.parts.measured import held_by_top, most_shifted, scores, sizes
+from pages.parts.messages import show_empty, told
+from pages.parts.preflight import preflight
+from pages.parts.provenance import line, provenance
+from pages.parts.selection import Selection
+from pages.parts.style import mode
+from sts_core.figures import words
+from sts_core.figures.domains import domain_bars
+from sts_core.figures.numbers import count, day, duration
+from sts_core.figures.shift import shift_strip
+from sts_core.results import Result
+from sts_core.store.results import Stored
+
+FEATURES = 40
+DEFAULT_N = 100
+
+
+def page() -> None:
+    selection = context_bar()
+    if selection.result is None or selection.stored is None:
+        show_empty("Nothing is measured yet", "Measure the choices above: the figures appear here as soon as they are there.")
+        preflight(selection)
+        return
+    folder, key = str(selection.stored.folder), selection.stored.key
+    answer = st.container(key="answer", gap="small")
+    main, side = st.columns([0.66, 0.34], gap="large")
+    with main:
+        metric, n = choose_score(sizes(folder, key))
+        table = scores(folder, key, metric, n)
+        draw_bars(table, metric, n, selection.stored)
+    with side:
+        preflight(selection)
+    with answer:
+        say(selection, table, metric, n)
+    draw_features(folder, key, n, selection.stored)
+    provenance(selection.result, selection.stored)
+
+
+def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
+    result, stored = selection.result, selection.stored
+    if result is None or stored is None:
+        return
+    st.title(plain(words.headline(table, words.target_name(stored.target))), anchor=False)
+    st.caption(words.explanation(metric, n))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge(*_origin(result, stored), color="gray")
+        if selection.stale:
+            st.badge("Settings differ from this result", icon=":material/history:", color="orange",
+                     help="The figures show what was measured. Measure again to see them for the settings above.")  # fmt: skip
+
+
+def _origin(result: Result, stored: Stored) -> tuple[str]:
+    device = result.manifest.get("resolved", {}).get("device", "this machine")
+    how = f"{day(stored.finished.isoformat())} on {device} in {duration(result.manifest.get('seconds'))}"
+    return (plain(f"{'Shipped demo, measured' if stored.demo else 'Measured'} {how}"),)
+
+
+def choose_score(known: list[int]) -> tuple[str, int]:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="score"):
+        metric = st.segmented_control(
+            "Score", list(words.METRICS), format_func=words.METRICS.__getitem__, default="sts_act", required=True,
+            key="metric", bind="query-params", help=f"{words.TERMS['sts_act']}\n\n{words.TERMS['sts_icl']}",
+        )  # fmt: skip
+        n = st.segmented_control(
+            "N, most shifted features", known, format_func=count, default=DEFAULT_N if DEFAULT_N in known else known[-1],
+            required=True, key="n", bind="query-params", help=words.TERMS["n"],
+        )  # fmt: skip
+    metric = metric if metric in words.METRICS else "sts_act"
+    return metric, n if n in known else known[-1]
+
+
+def draw_bars(table: pd.DataFrame, metric: str, n: int, stored: Stored) -> None:
+    title = words.bars_title(metric, n)
+    caption = [words.error_caption(table), line(stored)]
+    figure = domain_bars(table, title, words.bars_axis(metric), caption, mode())
+    st.plotly_chart(figure, theme=None, key="bars", alt=title, config=picture(f"{metric}-top{n}", figure.layout.height))
+    rows = table.sort_values("value", ascending=False)
+    text = f"# {title}\n# {' '.join(caption)}\n{rows.to_csv(index=False)}"
+    with st.container(horizontal=True):
+        st.download_button("CSV", text, f"{metric}-top{n}-{stored.key[:12]}.csv", "text/csv", type="tertiary",
+                           icon=":material/download:", on_click="ignore", help="The numbers of this figure.")  # fmt: skip
+
+
+def draw_features(folder: str, key: str, n: int, stored: Stored) -> None:
+    st.subheader("Most shifted features", anchor=False)
+    table = most_shifted(folder, key, FEATURES)
+    held, features = held_by_top(folder, key, n)
+    title = words.shift_title(held, n, features)
+    caption = [f"The {count(len(table))} most shifted features, first the most shifted. Up: demonstrations raise it. "
+               "Faint: shift, solid: its signed mean", line(stored)]  # fmt: skip
+    figure = shift_strip(table, title, caption, mode())
+    st.plotly_chart(figure, theme=None, key="strip", alt=title, config=picture("shift", figure.layout.height))
+    st.dataframe(table, hide_index=True, height=388, column_order=list(_COLUMNS), column_config=_COLUMNS,
+                 alt="The most shifted features with their shift, activation and firing rate")  # fmt: skip
+
+
+def picture(name: str, height: float) -> dict[str, object]:
+    """The figure's tools: only the one that saves it as a picture, large enough for a slide."""
+    return {
+        "displaylogo": False,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": "png", "filename": name, "width": 1000, "height": int(height), "scale": 2},
+    }
+
+
+_COLUMNS = {
+    "feature": st.column_config.NumberColumn("Feature", format="%d", help=words.TERMS["feature"], pinned=True),
+    "shift_icl": st.column_config.ProgressColumn("Shift", format="%.3f", min_value=0, help=words.TERMS["shift"]),
+    "signed_icl": st.column_config.NumberColumn("Signed", format="%+.3f"),
+    "mean_base": st.column_config.NumberColumn("Mean, without", format="%.3f"),
+    "mean_icl": st.column_config.NumberColumn("Mean, with", format="%.3f"),
+    "rate_base": st.column_config.NumberColumn("Fires, without", format="percent"),
+    "rate_icl": st.column_config.NumberColumn("Fires, with", format="percent"),
+    "most_active_in": st.column_config.TextColumn("Most active in"),
+    "by_domain": st.column_config.BarChartColumn("By domain", y_min=0),
+}
+
+with told():
+    page()

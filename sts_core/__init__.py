@@ -1,0 +1,30 @@
+"""STS Explorer: what will fine-tuning on this change elsewhere, told before it is done.
+
+`import sts_core as sts`: `sts.Spec`, `sts.run`, `sts.Result`, `sts.UserError`. Importing loads no model library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sts_core.errors import UserError
+    from sts_core.measure.api import run
+    from sts_core.results import Result
+    from sts_core.spec import Spec
+
+__all__ = ["Result", "Spec", "UserError", "run"]
+
+_HOMES = {
+    "Result": "sts_core.results",
+    "Spec": "sts_core.spec",
+    "UserError": "sts_core.errors",
+    "run": "sts_core.measure.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sts_core' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,57 @@
+"""The same product without a browser: `sts …`, or `python -m sts_core …`.
+
+Exit 0 done, 1 failed, 2 the person must change something: then one line `error: …` and one line `hint: …` on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from sts_core.cli import demo, house, jobs, measuring, training
+from sts_core.errors import UserError
+
+app = typer.Typer(
+    name="sts",
+    help="What will fine-tuning change elsewhere? Told before it is done, from a sparse autoencoder's features.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+house.add_to(app)
+demo.add_to(app)
+measuring.add_to(app)
+training.add_to(app)
+jobs.add_to(app)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status instead of leaving."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except UserError as error:
+        return refuse(error.message, error.hint)
+    except TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "sts")
+        return refuse(error.format_message(), f"See `{command} --help`.")
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def refuse(message: str, hint: str) -> int:
+    """Tell what a person must change, in two lines."""
+    typer.echo(f"error: {_one_line(message)}", err=True)
+    typer.echo(f"hint: {_one_line(hint) or 'See `sts --help`.'}", err=True)
+    return 2
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

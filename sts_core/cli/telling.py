@@ -1,0 +1,84 @@
+"""How commands tell: progress on stderr, values as JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from typing import Any
+
+import typer
+
+from sts_core.progress import Progress
+
+
+def print_json(value: Any) -> None:
+    """A JSON value on stdout; what is not a number is null."""
+    typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=1))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if hasattr(value, "item"):  # a NumPy number
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Teller:
+    """Watches a longer work: one line that rewrites itself on a terminal, a line a stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._stage = ""
+        self._last = 0.0
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self.moved = False
+        """Whether anything was done at all."""
+
+    def __call__(self, step: Progress) -> None:
+        self.moved = True
+        now = time.monotonic()
+        new = step.stage != self._stage
+        if not new and (not self._terminal or now - self._last < 0.1):
+            return
+        self._stage, self._last = step.stage, now
+        if step.total and self._first is None:
+            self._first, self._began = step.done, now
+        line = self._line(step, now)
+        sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._terminal and self._stage:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _line(self, step: Progress, now: float) -> str:
+        if not step.total:
+            return step.stage
+        share = step.done / step.total
+        moved = step.done - (self._first or 0.0)
+        left = (step.total - step.done) * (now - self._began) / moved if moved > 0 else None
+        tail = f", {duration(left)} left" if left is not None else ""
+        return f"{share:4.0%}  {step.stage}{tail}"
+
+
+def duration(seconds: float) -> str:
+    """`3 min 20 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns under each other, the last one ragged."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows)

@@ -1,0 +1,165 @@
+"""The sentences of a page: what was found, in plain words that claim no more than was measured.
+
+A domain is *level* with the highest when their difference is at most its own standard error, √(se₁² + se₂²): the order
+of such domains is not told as a finding. Where an error is not known nothing is told about the order at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from sts_core.figures.numbers import count, known, percent
+
+METRICS = {"sts_act": "STS act", "sts_icl": "STS icl"}
+"""The metric's key in a result -> its name on the page."""
+TERMS = {
+    "shift": "Shift: how far demonstrations of the target set move a feature, averaged over tokens (METHOD 3).",
+    "feature": "Feature: one direction the sparse autoencoder found in the model's activations (METHOD 1).",
+    "sts_act": "STS act: how active the most shifted features are on a domain's own questions (METHOD 4).",
+    "sts_icl": "STS icl: how far a domain's own demonstrations move the most shifted features (METHOD 4).",
+    "n": "N: how many of the most shifted features a score is averaged over (METHOD 3).",
+}
+"""The method's names, one sentence each."""
+_PREDICTION = "(prediction, not yet tested here)"
+_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+class Scored(NamedTuple):
+    """A domain with its score."""
+
+    name: str
+    value: float
+    se: float | None
+
+
+def headline(scores: pd.DataFrame, target: str) -> str:
+    """One sentence on which domains score highest. `scores` has the columns domain, value, se of one metric."""
+    ranked, unmeasured = _ranked(scores)
+    if not ranked:
+        return f"No domain could be scored for training on {target}: no token was measured."
+    if len(ranked) == 1:
+        return _single(ranked[0], target, unmeasured)
+    tail = _left_out(unmeasured)
+    for_target = f"for training on {target} {_PREDICTION}"
+    of_all = f"of {len(ranked)} domains"
+    if any(not known(d.se) for d in ranked):
+        return f"{_capital(ranked[0].name)} has the highest score {of_all} {for_target}, but {_no_error(ranked)}{tail}."
+    level = _level_with_first(ranked)
+    if len(level) == len(ranked):
+        return f"No domain of the {len(ranked)} stands out {for_target}: {_all_level(len(ranked))}{tail}."
+    if len(level) == 1:
+        return f"{_capital(ranked[0].name)} scores highest {of_all} {for_target}{tail}."
+    if len(level) <= 3:
+        names = [ranked[i].name for i in level]
+        caveat = "within one standard error of each other" if len(level) == 2 else "within one standard error of the highest"
+        return f"{_capital(_listed(names))} score highest {of_all} {for_target}, {caveat}{tail}."
+    leaders = f"{_capital(_listed([ranked[0].name, ranked[1].name]))} score highest {of_all} {for_target}"
+    return f"{leaders}, but {_level_words(level)} are within one standard error of the highest{tail}."
+
+
+def explanation(metric: str, n: int) -> str:
+    """What the headline's score means, for a colleague who has not read the paper."""
+    if metric == "sts_icl":
+        return (
+            f"The score is how far a domain's own worked examples move the {count(n)} features that examples of the "
+            "training set move most. A higher score predicts a larger change after fine-tuning."
+        )
+    return (
+        f"The score is how active the {count(n)} features that examples of the training set move most are on a "
+        "domain's questions. A higher score predicts a larger change after fine-tuning."
+    )
+
+
+def bars_title(metric: str, n: int) -> str:
+    """The question the bars answer."""
+    if metric == "sts_icl":
+        return f"How far does each domain move the {count(n)} most shifted features?"
+    return f"How active are the {count(n)} most shifted features in each domain?"
+
+
+def bars_axis(metric: str) -> str:
+    """The quantity along the bars and its unit."""
+    if metric == "sts_icl":
+        return "STS icl: mean absolute change of feature activation a token"
+    return "STS act: mean feature activation a token"
+
+
+def error_caption(scores: pd.DataFrame) -> str:
+    """What the whiskers are, and over how many questions."""
+    if scores.empty or not any(known(se) for se in scores["se"]):
+        return "No error is known: fewer than five questions a domain"
+    least, most = int(scores["items"].min()), int(scores["items"].max())
+    items = count(least) if least == most else f"{count(least)} to {count(most)}"
+    word = "question" if most == 1 else "questions"
+    missing = sum(not known(se) for se in scores["se"])
+    unknown = f"; {missing} without an error (fewer than five questions)" if missing else ""
+    return f"± 1 s.e., {items} {word} a domain{unknown}"
+
+
+def shift_title(held: float, n: int, features: int) -> str:
+    """How the shift is spread: `100 of 4,096 features hold 33 % of the shift`."""
+    if not known(held):
+        return "No shift was measured"
+    return f"{count(n)} of {count(features)} features hold {percent(held)} of the shift"
+
+
+def target_name(data: str) -> str:
+    """A set's name in a sentence: an embedded or hub name as it is, a file by its last part."""
+    return data.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if "." in data or data.startswith(("/", "~")) else data
+
+
+def _ranked(scores: pd.DataFrame) -> tuple[list[Scored], int]:
+    rows = [
+        Scored(str(name), float(value), None if se is None or not math.isfinite(se) else float(se))
+        for name, value, se in zip(scores["domain"], scores["value"], scores["se"].astype("float64"), strict=True)
+        if value is not None and math.isfinite(value)
+    ]
+    return sorted(rows, key=lambda d: (-d.value, d.name)), len(scores) - len(rows)
+
+
+def _level_with_first(ranked: Sequence[Scored]) -> list[int]:
+    """Positions of the domains level with the highest, itself included; every error must be known."""
+    first = ranked[0]
+    return [i for i, d in enumerate(ranked) if first.value - d.value <= math.hypot(first.se or 0.0, d.se or 0.0)]
+
+
+def _level_words(level: Sequence[int]) -> str:
+    number = _spelled(len(level))
+    return f"the first {number}" if level == list(range(len(level))) else f"{number} of them"
+
+
+def _single(only: Scored, target: str, unmeasured: int) -> str:
+    reason = "with one domain there is nothing to compare it with"
+    return f"{_capital(only.name)} is the only domain scored for training on {target}: {reason}{_left_out(unmeasured)}."
+
+
+def _no_error(ranked: Sequence[Scored]) -> str:
+    missing = sum(d.se is None for d in ranked)
+    where = "no error is known" if missing == len(ranked) else f"no error is known for {_spelled(missing)} of them"
+    return f"{where} (fewer than five questions), so the order may be chance"
+
+
+def _all_level(n: int) -> str:
+    return "their scores are within one standard error of each other" if n == 2 else (
+        "all are within one standard error of the highest"
+    )
+
+
+def _left_out(unmeasured: int) -> str:
+    return f"; {_spelled(unmeasured)} could not be measured" if unmeasured else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _spelled(n: int) -> str:
+    return _SMALL[n] if 0 <= n < len(_SMALL) else str(n)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,207 @@
+"""A job's folder: what was asked, how it stands, what happened, what it said, what came out.
+
+    spec.json      what was asked; written once
+    status.json    how it stands; replaced whole, under the folder's lock, by the worker or by whoever sees it gone
+    events.jsonl   what happened, in order (`jobs.events`)
+    log.txt        what the worker's process printed
+    result/        what came out; believed only when the job is done
+
+A job that has ended stays as it ended: the first final state wins, so a cancel, a crash and a finish may race.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError
+from sts_core.folders import atomic_json, jobs
+
+FORMAT = 1
+ACTIVE = frozenset({"waiting", "running"})
+ENDED = frozenset({"done", "failed", "cancelled", "dead"})
+ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
+SPEC, STATUS, LOG, RESULT = "spec.json", "status.json", "log.txt", "result"
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its folder tells it at one moment."""
+
+    id: str
+    folder: Path
+    kind: str = ""
+    """What the worker does: `run`."""
+    title: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    state: str = "waiting"
+    """`waiting`, `running`, `done`, `failed`, `cancelled` or `dead` (its process vanished without a word)."""
+    stage: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    """How much the whole work is, in `unit`; 0 while it is not known."""
+    unit: str = ""
+    rate: float | None = None
+    """Units a second over the last few seconds; None while it is not known."""
+    seconds_left: float | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    error: str = ""
+    hint: str = ""
+    result: str = ""
+    """What came out: a folder inside the job's own, or a key of the store. Empty unless the job is done."""
+    pid: int | None = None
+    pid_started: float | None = None
+    """When the process was created (seconds since 1970): with the PID, the worker's identity."""
+
+    @property
+    def active(self) -> bool:
+        """It waits or runs."""
+        return self.state in ACTIVE
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run, or ran; None when it never began."""
+        if self.started is None:
+            return None
+        return max(0.0, ((self.ended or datetime.now(UTC)) - self.started).total_seconds())
+
+    def log_tail(self, n: int = 20) -> list[str]:
+        """The last n lines its process printed; of a line redrawn in place, what stood there last."""
+        try:
+            with (self.folder / LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
+        except OSError:
+            return []
+        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
+        return [line for line in lines if line.strip()][-n:] if n > 0 else []
+
+
+def create(order: Mapping[str, Any], status: Mapping[str, Any]) -> Path:
+    """A new job's folder, `waiting`, for `kind`, `title`, `spec` and `options`; it appears under its name whole."""
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(3)}"
+    draft = jobs().resolve() / f".{name}"
+    draft.mkdir()
+    atomic_json(draft / SPEC, {**order, "format": FORMAT})
+    atomic_json(draft / STATUS, {"state": "waiting", **status})
+    folder = draft.with_name(name)
+    draft.rename(folder)
+    return folder
+
+
+def locate(job_id: str) -> Path:
+    """The folder of a job by its id."""
+    folder = jobs() / job_id
+    if not ID.fullmatch(job_id) or not folder.is_dir():
+        raise UserError(f"There is no job {job_id!r}", "`sts jobs` lists those there are.")
+    return folder
+
+
+def names() -> list[str]:
+    """The ids of all jobs, newest first; what is not a job's folder is passed over."""
+    found = [entry.name for entry in jobs().iterdir() if ID.fullmatch(entry.name) and entry.is_dir()]
+    return sorted(found, reverse=True)
+
+
+def read_table(path: Path) -> dict[str, Any] | None:
+    """A JSON file's table; None when it is missing, torn or something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def load(folder: Path) -> Job:
+    """The job as its files tell it, its process unasked; a damaged folder is a failed job that says why."""
+    order, status = read_table(folder / SPEC), read_table(folder / STATUS)
+    if order is None:
+        return _damaged(folder, {}, f"Its {SPEC} is missing or damaged")
+    if status is None:
+        return _damaged(folder, order, f"Its {STATUS} is missing or damaged")
+    if order.get("format") != FORMAT:
+        return _damaged(folder, order, f"Its {SPEC} has format {order.get('format')!r}; this program writes {FORMAT}")
+    try:
+        return Job(id=folder.name, folder=folder, **_asked(order), **_standing(status))
+    except (TypeError, ValueError, OverflowError):
+        return _damaged(folder, order, f"Its {STATUS} holds something that is no status")
+
+
+@contextmanager
+def editing(folder: Path) -> Iterator[dict[str, Any]]:
+    """The status under the folder's lock; what the caller changes is written when the block ends well.
+
+    A status that says the job has ended is not written again, whatever the caller changes.
+    """
+    with locked(folder):
+        status = read_table(folder / STATUS) or {}
+        before = json.dumps(status)
+        ended = status.get("state") in ENDED
+        yield status
+        if not ended and json.dumps(status) != before:
+            atomic_json(folder / STATUS, status)
+
+
+def advance(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Merge changes into the status unless the job has ended; the status as it stands afterwards."""
+    with editing(folder) as status:
+        if status.get("state") not in ENDED:
+            status.update(changes)
+    return status
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock among all processes and threads; a process that dies lets go of it."""
+    with (folder / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def now() -> str:
+    """This moment as the files write it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _asked(order: Mapping[str, Any]) -> dict[str, Any]:
+    tables = {name: value if isinstance(value := order.get(name), dict) else {} for name in ("spec", "options")}
+    return {"kind": str(order.get("kind", "")), "title": str(order.get("title", "")), **tables}
+
+
+def _standing(status: Mapping[str, Any]) -> dict[str, Any]:
+    state = status.get("state")
+    if state not in ACTIVE | ENDED:
+        raise ValueError(f"no state: {state!r}")
+    words = {name: str(status.get(name) or "") for name in ("stage", "unit", "error", "hint")}
+    amounts = {name: float(status.get(name) or 0) for name in ("done", "total")}
+    unsure = {name: _or_none(float, status.get(name)) for name in ("rate", "seconds_left", "pid_started")}
+    times = {name: _or_none(_moment, status.get(name)) for name in ("started", "ended")}
+    result = str(status.get("result") or "") if state == "done" else ""
+    pid = _or_none(int, status.get("pid"))
+    return {"state": state, "result": result, "pid": pid, **words, **amounts, **unsure, **times}
+
+
+def _or_none(kind: Any, value: Any) -> Any:
+    return None if value is None else kind(value)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _damaged(folder: Path, order: Mapping[str, Any], reason: str) -> Job:
+    hint = "Start it again; nothing it left is used."
+    return Job(id=folder.name, folder=folder, **_asked(order), state="failed", error=reason, hint=hint)

@@ -1,0 +1,145 @@
+"""The process that does a job: `python -m sts_core.jobs.worker FOLDER`.
+
+It reads what was asked, does it, and tells how it goes in the folder. Whatever happens, the status says how it ended:
+done, failed (with what a person can do), cancelled. Only a killed process leaves that to whoever looks next.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError, nearest
+from sts_core.jobs.events import append_event
+from sts_core.jobs.folder import ENDED, RESULT, Job, advance, load, now
+from sts_core.jobs.pace import Pace
+from sts_core.jobs.process import created
+from sts_core.progress import Progress, Watcher
+from sts_core.spec import Spec
+
+WRITE_EVERY = 0.2
+"""Seconds between two writings of the status: each costs an fsync, and no eye follows faster."""
+
+Kind = Callable[[Job, Watcher], str]
+"""Does a job of its kind; returns what came out: a folder inside the job's, or a key of the store."""
+
+
+class Stopped(BaseException):
+    """Someone asked the job to end. No `Exception`, so that no work swallows it on its way out."""
+
+
+def measure(job: Job, watch: Watcher) -> str:
+    """`run`: the measurement of METHOD 3 and 4."""
+    from sts_core.measure.run import run  # brings the model's libraries, so only once it is needed
+
+    run(Spec.from_dict(job.spec), out=job.folder / RESULT, watch=watch, fresh=bool(job.options.get("fresh", False)))
+    return RESULT
+
+
+KINDS: dict[str, Kind] = {"run": measure}
+
+
+class Record:
+    """The worker's hand on its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._me: dict[str, Any] = {"state": "running", "started": now(), "pid": os.getpid()}
+        self._me["pid_started"] = created(os.getpid())
+        self._pace = Pace()
+        self._last: Progress | None = None
+        self._written = float("-inf")
+        self._stopped = False
+
+    def begin(self) -> bool:
+        """Say that the work runs now; False when the order was withdrawn before it began."""
+        if advance(self.folder, **self._me)["state"] in ENDED:
+            return False
+        append_event(self.folder, "started", pid=os.getpid())
+        return True
+
+    def watch(self, step: Progress) -> None:
+        """Write how far the work is: each new stage at once, steps within one at most five times a second."""
+        at = time.monotonic()
+        rate, left = self._pace.see(step, at)
+        new_stage = self._last is None or step.stage != self._last.stage
+        self._last = step
+        if self._stopped:  # the exception of the handler can get lost, in a destructor for one
+            raise Stopped
+        if not new_stage and at - self._written < WRITE_EVERY:
+            return
+        self._written = at
+        # Who runs this is written along: a status that was damaged is whole again after one step.
+        stands = advance(self.folder, **self._me, **step._asdict(), rate=rate, seconds_left=left, updated=now())
+        if stands.get("state") in ENDED:  # told dead or cancelled by someone: nobody would see the rest
+            raise Stopped
+        if new_stage:
+            append_event(self.folder, "stage", stage=step.stage, done=step.done, total=step.total, unit=step.unit)
+
+    def stop(self, *_: object) -> None:
+        """The signal's handler: leave the work wherever it is."""
+        if os.getpid() != self._me["pid"]:  # a forked child has the handler, but not the job
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        self._stopped = True
+        raise Stopped
+
+    def end(self, state: str, **told: Any) -> None:
+        """Write how it ended, unless that is written already."""
+        last = self._last._asdict() if self._last else {}
+        closed = {"state": state, "ended": now(), "rate": None, "seconds_left": None}
+        stands = advance(self.folder, **self._me | last | closed | told)
+        append_event(self.folder, str(stands.get("state")), **told)
+
+
+def main(folder: Path, kinds: Mapping[str, Kind] = KINDS) -> int:
+    """Do the job of this folder; the process's exit status."""
+    record = Record(folder)
+    signal.signal(signal.SIGTERM, record.stop)
+    try:
+        if not record.begin():
+            return 1
+        job = load(folder)
+        if not job.active:  # its folder was damaged before it began
+            raise UserError(job.error, job.hint)
+        record.end("done", result=_kind(job, kinds)(job, record.watch))
+    except UserError as error:
+        _deaf()
+        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        record.end("failed", error=error.message, hint=error.hint)
+        return 2
+    except Stopped:
+        _deaf()
+        record.end("cancelled")
+        return 128 + signal.SIGTERM
+    except BaseException as error:  # the outermost edge: tell it in one line, leave the traceback to the log
+        _deaf()
+        record.end("failed", error=_one_line(error), hint="The end of its log tells where it happened.")
+        raise
+    return 0
+
+
+def _kind(job: Job, kinds: Mapping[str, Kind]) -> Kind:
+    if job.kind not in kinds:
+        guess = nearest(job.kind, kinds)
+        raise UserError(f"There is no job of kind {job.kind!r}{guess}", f"Known: {', '.join(kinds)}.")
+    return kinds[job.kind]
+
+
+def _deaf() -> None:
+    """From here on only the last words are written; a second request to end must not cut them off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _one_line(error: BaseException) -> str:
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0][:300]}" if words else type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,97 @@
+"""Sets that are finished within a run that is not: one file a set, under the key of the run.
+
+An interrupted run reads them back and measures only the rest, to the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from sts_core.errors import UserError
+from sts_core.folders import atomic_json, ensure
+from sts_core.results.folder import Result
+from sts_core.results.sums import SetSums
+
+FOLDER = "parts"
+_RESULT_SUFFIXES = (".parquet", ".safetensors")
+
+
+class Measured(NamedTuple):
+    """What a set gave."""
+
+    sums: SetSums
+    raw: SetSums | None
+    """The raw residual's own sums; of the target set only."""
+    outliers: int
+    """Tokens dropped for their norm."""
+
+
+def look_at(out: Path, key: str) -> bool:
+    """Whether `out` already holds this very result; refuse a folder that holds something else."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is needed as a folder, but a file is in its place", "Name another --out folder.")
+    if (out / "manifest.json").exists():
+        if Result(out).manifest.get("key") == key:
+            return True
+        raise UserError(f"{out} already holds another result", "Name another --out folder; a finished result never changes.")
+    there = list(out.iterdir()) if out.exists() else []
+    strangers = [p.name for p in there if p.name != FOLDER and p.suffix not in _RESULT_SUFFIXES and not p.name.startswith(".")]
+    if strangers:
+        raise UserError(f"{out} holds other things ({strangers[0]})", "Name a new or empty --out folder.")
+    return False
+
+
+class Parts:
+    """The finished sets of a run."""
+
+    def __init__(self, out: Path, key: str, fresh: bool) -> None:
+        """Open them; those of another key, or all when `fresh`, are thrown away first."""
+        self._folder = out / FOLDER
+        mark = self._folder / "key.json"
+        try:
+            same = json.loads(mark.read_text()) == key
+        except (OSError, ValueError):
+            same = False
+        if fresh or not same:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            (out / "manifest.json").unlink(missing_ok=True)
+        ensure(self._folder)
+        atomic_json(mark, key)
+
+    def write(self, number: int, measured: Measured) -> None:
+        """Keep a set; it is there whole or not at all."""
+        arrays: dict[str, np.ndarray] = {"outliers": np.array([measured.outliers])}
+        for name in ("sums", "raw"):
+            sums: SetSums | None = getattr(measured, name)
+            if sums is not None:
+                arrays |= {f"{name}/{quantity}": value for quantity, value in sums.sums.items()}
+                arrays |= {f"{name}/tokens": sums.tokens, f"{name}/items": sums.items}
+        unfinished = self._path(number).with_suffix(".part")
+        save_file(arrays, unfinished)
+        unfinished.replace(self._path(number))
+
+    def read(self, number: int) -> Measured | None:
+        """A set that was kept, or None."""
+        if not self._path(number).exists():
+            return None
+        arrays = load_file(self._path(number))
+        outliers = int(arrays.pop("outliers")[0])
+        found: dict[str, dict[str, Any]] = {"sums": {}, "raw": {}}
+        for key, value in arrays.items():
+            name, quantity = key.split("/")
+            found[name][quantity] = value
+        sums = {n: SetSums(s, tokens=s.pop("tokens"), items=s.pop("items")) for n, s in found.items() if s}
+        return Measured(sums["sums"], sums.get("raw"), outliers)
+
+    def clear(self) -> None:
+        """The result is written: they are not needed any more."""
+        shutil.rmtree(self._folder)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:03d}.safetensors"

@@ -1,0 +1,138 @@
+"""`sts run`: a spec becomes a result folder.
+
+Order matters: everything that can be refused is refused before the folder is made; sets are written one by one as they
+finish, so that an interrupted run goes on where it stopped; the manifest comes last and makes the folder a result.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sts_core.measure.parts import Measured, Parts, look_at
+from sts_core.measure.resolve import Resolved, resolve
+from sts_core.nets.device import cpu_name
+from sts_core.progress import Progress, Watcher, silent
+from sts_core.results import shelf
+from sts_core.results.folder import RAW, TARGET, Result, write_result
+from sts_core.spec import Spec
+
+if TYPE_CHECKING:
+    from sts_core.measure.plan import Work
+
+_ENOUGH_FOR_A_RATE = 2_000
+"""Tokens below which the speed of a run says nothing about the next."""
+
+
+def run(spec: Spec, out: Path, watch: Watcher = silent, fresh: bool = False) -> Result:
+    """Measure a spec into `out`, or take it from the store when it was measured before (not when `fresh`).
+
+    A half-done `out` of the same key is finished. The result is put into the store as well.
+    """
+    resolved = resolve(spec)
+    finished = look_at(out, resolved.key)
+    if not fresh and (finished or shelf.fetch(resolved.key, out)):
+        return Result(out)
+    result = _Sitting(resolved, watch).measure(out, fresh)
+    shelf.keep(out)
+    return result
+
+
+class _Sitting:
+    """One run of the program over a spec, from the first row to the manifest."""
+
+    def __init__(self, resolved: Resolved, watch: Watcher) -> None:
+        self._resolved = resolved
+        self._watch = watch
+        self._started, self._began = datetime.now(UTC), time.monotonic()
+        self._done = self._ran_here = 0
+
+    def measure(self, out: Path, fresh: bool) -> Result:
+        # Imported here: what comes before must be found out without paying for torch.
+        from sts_core.measure.passes import measure_set, norm_threshold
+        from sts_core.measure.plan import forward_tokens, prepare, remember_rate
+        from sts_core.nets.decoder import load_decoder
+        from sts_core.nets.saes import load_sae
+        from sts_core.nets.tokenizer import load_tokenizer
+
+        resolved, run_spec = self._resolved, self._resolved.spec.run
+        self._watch(Progress("reading the data", 0, 0))
+        work = prepare(resolved, load_tokenizer(resolved.model))
+        self._watch(Progress("loading the model", 0, work.tokens))
+        decoder = load_decoder(resolved.model, resolved.layer, run_spec.device, run_spec.dtype)
+        sae = load_sae(resolved.sae, run_spec.device, resolved.sae_dtype)
+        parts = Parts(out, resolved.key, fresh)
+        loaded = time.monotonic()
+        outliers = resolved.spec.pool.outliers
+        most_norm = None if outliers == "off" else norm_threshold(decoder, work.pair_sets[0], float(outliers))
+        measured: dict[str, Measured] = {}
+        for number, pairs in enumerate(work.pair_sets):
+            stage = f"measuring {pairs.name}" if number else "measuring the target set"
+            kept = parts.read(number)
+            if kept is None:
+                kept = measure_set(decoder, sae, pairs, most_norm, number == 0, self._counter(stage, work.tokens))
+                parts.write(number, kept)
+            else:
+                self._done += forward_tokens(pairs)
+            measured[pairs.name] = kept
+        if self._ran_here > _ENOUGH_FOR_A_RATE:
+            remember_rate(resolved, self._ran_here / (time.monotonic() - loaded))
+        self._watch(Progress("writing the result", work.tokens, work.tokens))
+        raw = measured[TARGET].raw
+        sets = {name: m.sums for name, m in measured.items()} | ({RAW: raw} if raw else {})
+        result = write_result(out, self._manifest(work, measured, most_norm), sets)
+        parts.clear()
+        return result
+
+    def _counter(self, stage: str, total: int) -> Any:
+        def ran(tokens: int) -> None:
+            self._done += tokens
+            self._ran_here += tokens
+            self._watch(Progress(stage, self._done, total))
+
+        return ran
+
+    def _manifest(self, work: Work, measured: dict[str, Measured], most_norm: float | None) -> dict[str, Any]:
+        resolved = self._resolved
+        spec = resolved.spec
+        pooled = {name: int(m.sums.tokens.sum()) for name, m in measured.items()}
+        return {
+            "format": 1,
+            "key": resolved.key,
+            "spec": spec.to_dict(),
+            "resolved": resolved.public(),
+            "versions": _versions(),
+            "machine": {"processor": cpu_name(), "system": platform.system()},
+            "seed": spec.run.seed,
+            "device": spec.run.device,
+            "dtype": spec.run.dtype,
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - self._began, 2),
+            "tokens": {
+                "run": work.tokens,
+                "run_in_this_sitting": self._ran_here,
+                "pooled": sum(pooled.values()),
+                "dropped_outliers": sum(m.outliers for m in measured.values()),
+            },
+            "outlier_norm": most_norm,
+            "sets": {
+                p.name: {**p.public(), "tokens": pooled[p.name], "outliers": measured[p.name].outliers}
+                for p in work.pair_sets
+            },
+            "warnings": [*resolved.warnings, *(w for p in work.pair_sets for w in p.warnings)],
+        }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("sts-explorer", "torch", "transformers", "sae-lens", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed as a package"
+    return versions

@@ -1,0 +1,1 @@
+"""Language models and sparse autoencoders: find, check that they fit, load, read residuals."""

@@ -1,0 +1,235 @@
+"""What a model and a SAE are, read from their small JSON files alone: no weights, no torch.
+
+This is where a SAE that does not fit is refused, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cache as remembered
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sts_core import folders
+from sts_core.bundle import embedded
+from sts_core.errors import UserError, nearest
+from sts_core.fingerprint import sha256_folder
+
+SITES = {"hook_resid_post": "resid_post"}
+_HOOK = re.compile(r"blocks\.(\d+)\.(\w+)")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A language model, before it is loaded."""
+
+    name: str
+    folder: Path
+    revision: str
+    family: str
+    layers: int
+    width: int
+    context: int
+    chat: bool
+    """Whether its tokenizer brings a chat template."""
+    parameters: int
+    """Estimated from the weights' size on disk."""
+
+    def public(self) -> dict[str, Any]:
+        """For manifests: everything but the place on this machine."""
+        return {k: v for k, v in asdict(self).items() if k != "folder"}
+
+
+@dataclass(frozen=True)
+class SaeInfo:
+    """A sparse autoencoder, before it is loaded."""
+
+    name: str
+    folder: Path
+    revision: str
+    architecture: str
+    features: int
+    width: int
+    hook: str
+    layer: int
+    model_name: str | None
+    """The model its metadata says it was trained on."""
+
+    def public(self) -> dict[str, Any]:
+        """For manifests: everything but the place on this machine."""
+        return {k: v for k, v in asdict(self).items() if k != "folder"}
+
+
+def find_model(name: str) -> ModelInfo:
+    """The model behind an embedded name, a folder, or a hub id."""
+    if name == embedded.MODEL_NAME:
+        embedded.require()
+        return _read_model(name, embedded.model_dir(), embedded.model_revision())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _read_model(name, path, sha256_folder(path, (".safetensors", ".json"))[:16])
+    if _HUB_ID.fullmatch(name) and not path.exists():
+        folder, revision = _from_hub(name)
+        return _read_model(name, folder, revision)
+    raise UserError(
+        f"There is no model {name!r}{nearest(name, [embedded.MODEL_NAME])}",
+        f'Use "{embedded.MODEL_NAME}" (embedded), the folder of a saved model, or a hub id such as "Qwen/Qwen2.5-7B-Instruct".',
+    )
+
+
+def find_sae(name: str) -> SaeInfo:
+    """The SAE behind `demo/NAME`, a folder SAELens saved, or `release:id` of its registry."""
+    shipped = shipped_saes()
+    if name in shipped:
+        return _read_sae(name, folders.DEMO / name.removeprefix("demo/"))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _read_sae(name, path)
+    if ":" in name and not path.exists():
+        return _read_sae(name, _sae_from_hub(name))
+    raise UserError(
+        f"There is no SAE {name!r}{nearest(name, shipped)}",
+        f'Use {" or ".join(shipped) or "demo/…"} (embedded), a folder SAELens saved, or "release:id" of its registry.',
+    )
+
+
+def shipped_saes() -> list[str]:
+    """The embedded SAEs, as `demo/NAME`."""
+    return sorted(f"demo/{cfg.parent.name}" for cfg in folders.DEMO.glob("*/cfg.json"))
+
+
+def fit(model: ModelInfo, sae: SaeInfo, layer: int | None) -> list[str]:
+    """Refuse a SAE that cannot read this model; return what is only worth a warning."""
+    if layer is not None and layer != sae.layer:
+        raise UserError(
+            f"The spec says layer {layer}, but {sae.name} reads layer {sae.layer} ({sae.hook})",
+            f"Leave layer out, or choose a SAE of layer {layer}.",
+        )
+    if sae.layer >= model.layers:
+        raise UserError(
+            f"{sae.name} reads layer {sae.layer}, but {model.name} has only layers 0 to {model.layers - 1}",
+            "Choose a SAE that was trained on this model.",
+        )
+    if sae.width != model.width:
+        raise UserError(
+            f"{sae.name} expects residuals {sae.width} wide, but {model.name} is {model.width} wide",
+            "Choose a SAE that was trained on this model.",
+        )
+    if sae.model_name and not _same_model(sae.model_name, model):
+        return [f"The SAE says it was trained on {sae.model_name}, not on {model.name}."]
+    return []
+
+
+def _same_model(trained_on: str, model: ModelInfo) -> bool:
+    own = {model.name.casefold(), model.name.rsplit("/", 1)[-1].casefold(), model.folder.name.casefold()}
+    return trained_on.casefold() in own or trained_on.rsplit("/", 1)[-1].casefold() in own
+
+
+def _read_model(name: str, folder: Path, revision: str) -> ModelInfo:
+    config = _read_json(folder / "config.json", f"{name} is not a saved model")
+    text = config.get("text_config") or config
+    try:
+        layers = int(_first(text, "num_hidden_layers", "n_layer"))
+        width = int(_first(text, "hidden_size", "n_embd"))
+        context = int(_first(text, "max_position_embeddings", "n_positions", "n_ctx"))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"The config.json of {name} does not describe a decoder", "Use a causal language model that transformers can load."
+        ) from None
+    tokenizer = folder / "tokenizer_config.json"
+    chat = (folder / "chat_template.jinja").exists() or (tokenizer.exists() and "chat_template" in tokenizer.read_text())
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return ModelInfo(name, folder, revision, str(config.get("model_type", "?")), layers, width, context, chat, size // 2)
+
+
+def _read_sae(name: str, folder: Path) -> SaeInfo:
+    config = _read_json(folder / "cfg.json", f"{name} is not a SAE that SAELens saved")
+    metadata = config.get("metadata") or {}
+    hook = str(metadata.get("hook_name") or config.get("hook_name") or "")
+    match = _HOOK.fullmatch(hook)
+    if not match or match[2] not in SITES:
+        raise UserError(
+            f"{name} reads {hook or 'an unnamed place'}, which is not supported",
+            "Use a SAE on the residual stream after a block (blocks.L.hook_resid_post).",
+        )
+    try:
+        features, width = int(config["d_sae"]), int(config["d_in"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens.") from None
+    return SaeInfo(
+        name=name, folder=folder, revision=sha256_folder(folder, (".safetensors", ".json"))[:16],
+        architecture=str(config.get("architecture", "standard")), features=features, width=width,
+        hook=hook, layer=int(match[1]), model_name=metadata.get("model_name") or config.get("model_name"),
+    )  # fmt: skip
+
+
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{otherwise}: no {path.name} in it", "Name the folder that holds it.") from None
+    except (ValueError, OSError):
+        raise UserError(f"{otherwise}: its {path.name} cannot be read", "Save it again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{otherwise}: its {path.name} is not a JSON object", "Save it again.")
+    return value
+
+
+def _first(config: dict[str, Any], *names: str) -> Any:
+    return next(config[name] for name in names if name in config) if any(n in config for n in names) else config[names[0]]
+
+
+def _from_hub(name: str) -> tuple[Path, str]:
+    """The hub's snapshot of a model, downloaded or already there, and its commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+    except GatedRepoError:
+        raise UserError(
+            f"{name} is gated: its licence must be accepted first",
+            f"Accept it at https://huggingface.co/{name} and set HF_TOKEN.",
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(f"The hub has no model {name!r}", "Check the id; a private one needs HF_TOKEN.") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"{name} is neither on this machine nor to be had from the hub now ({type(error).__name__})",
+            f'Check the connection, name a folder with the saved model, or use "{embedded.MODEL_NAME}" (embedded).',
+        ) from None
+    return folder, folder.name[:16]
+
+
+def _sae_from_hub(name: str) -> Path:
+    """Download `release:id` once through SAELens and keep it as a folder SAELens can load."""
+    release, sae_id = name.split(":", 1)
+    registry = sae_registry()
+    if release not in registry:
+        raise UserError(f"SAELens knows no release {release!r}{nearest(release, registry)}", "See the releases it lists, or name a folder.")
+    if sae_id not in registry[release]:
+        raise UserError(f"{release} has no SAE {sae_id!r}{nearest(sae_id, registry[release])}", "Choose one of its ids.")
+    folder = folders.cache() / "models" / "saes" / re.sub(r"[^\w.-]+", "_", name)
+    if not (folder / "cfg.json").exists():
+        from sts_core.nets.saes import download_sae
+
+        download_sae(release, sae_id, folder)
+    return folder
+
+
+@remembered
+def sae_registry() -> dict[str, list[str]]:
+    """SAELens' own catalogue: release -> ids. Read from its data file, so that sae_lens need not be imported."""
+    import yaml
+
+    spec = find_spec("sae_lens")
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    text = (Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml").read_text(encoding="utf-8")
+    releases = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {release: [sae["id"] for sae in entry.get("saes", [])] for release, entry in releases.items()}

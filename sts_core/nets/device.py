@@ -1,0 +1,68 @@
+"""Which device and number format a run uses, found without importing torch where that is possible."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sts_core.errors import UserError
+
+
+def choose_device(asked: str) -> str:
+    """`auto` becomes cuda, mps or cpu; an accelerator that is not here is refused."""
+    if asked == "cpu":
+        return "cpu"
+    found = _accelerator()
+    if asked == "auto":
+        return found or "cpu"
+    if found is None or asked.split(":")[0] != found:
+        raise UserError(f"The device {asked!r} is not on this machine", f'Use "auto" or "{found or "cpu"}".')
+    return asked
+
+
+def choose_dtype(asked: str, device: str) -> str:
+    """`auto` becomes bfloat16 where the device computes in it natively, float32 elsewhere."""
+    if asked == "float16" and device == "cpu":
+        raise UserError("float16 is not computed on a CPU", 'Use dtype = "auto".')
+    if asked != "auto":
+        return asked
+    if device.startswith("cuda"):
+        return "bfloat16"
+    return "bfloat16" if device == "cpu" and _cpu_has_bfloat16() else "float32"
+
+
+def cpu_name() -> str:
+    """The processor's name for the manifest."""
+    for line in _cpuinfo().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    import platform
+
+    return platform.processor() or platform.machine()
+
+
+def _accelerator() -> str | None:
+    """cuda or mps when torch can use it. Torch is asked only where a driver is in sight (its import costs seconds)."""
+    try:
+        cpu_build = version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return None
+    if sys.platform == "linux" and (cpu_build or not list(Path("/dev").glob("nvidia[0-9]*"))):
+        return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else None
+
+
+def _cpu_has_bfloat16() -> bool:
+    return any(flag in _cpuinfo() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""

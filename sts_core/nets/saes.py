@@ -1,0 +1,57 @@
+"""Loading a SAE, always through SAELens and always encoding with its own `encode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sts_core.errors import UserError
+from sts_core.folders import ensure
+from sts_core.nets.describe import SaeInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_sae(info: SaeInfo, device: str, dtype: str) -> Any:
+    """The SAE in inference form. Weights that are not finite are refused."""
+    import torch
+    from sae_lens import SAE
+    from safetensors import SafetensorError
+
+    try:
+        sae = SAE.load_from_disk(str(info.folder), device=device, dtype=dtype)
+    except (SafetensorError, FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"SAELens cannot load {info.name}: {first_line(error)}", "Save the SAE again, or choose another.") from error
+    for name, value in sae.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(f"The weights of {info.name} hold values that are not finite ({name})", "Save or train the SAE again.")
+    return sae.eval()
+
+
+def encode(sae: Any, residuals: torch.Tensor) -> torch.Tensor:
+    """Residuals [tokens, width] to features [tokens, features] in float32, in the SAE's own way."""
+    import torch
+
+    with torch.inference_mode():
+        return sae.encode(residuals.to(sae.dtype)).float()
+
+
+def download_sae(release: str, sae_id: str, folder: Path) -> None:
+    """Fetch `release:id` with SAELens and save it as a folder that loads without the hub."""
+    from sae_lens import SAE
+
+    try:
+        sae = SAE.from_pretrained(release, sae_id, device="cpu")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{release}:{sae_id} cannot be had from the hub now ({first_line(error)})",
+            "Check the connection, or name a folder with a SAE that SAELens saved.",
+        ) from error
+    sae.save_model(str(ensure(folder)))
+
+
+def first_line(error: BaseException) -> str:
+    """What a library said, in one line of at most 200 signs."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,0 +1,21 @@
+"""A model's own tokenizer, without the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sts_core.errors import UserError
+from sts_core.nets.describe import ModelInfo
+from sts_core.nets.saes import first_line
+
+
+def load_tokenizer(info: ModelInfo) -> Any:
+    """The model's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(info.folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"The tokenizer of {info.name} cannot be loaded: {first_line(error)}", "Save the tokenizer beside the model."
+        ) from error

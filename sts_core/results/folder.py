@@ -1,0 +1,135 @@
+"""A result folder (CONTRACT "A result folder"): written once when a run ends, then only read.
+
+`manifest.json` is written last, so a folder that has one is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file, save_file
+
+from sts_core.errors import UserError
+from sts_core.folders import atomic_json, ensure
+from sts_core.results.scores import Dims, choose_dims, score_table
+from sts_core.results.sums import SetSums
+
+TARGET, RAW = "target", "target_raw"
+TARGET_SUMS = ("base", "icl", "absdiff", "sqdiff", "diff", "active_base", "active_icl")
+DOMAIN_SUMS = ("base", "base_sq", "absdiff", "sqdiff", "active_base")
+KEPT_IN_GROUPS = ("base", "base_sq", "icl", "absdiff", "sqdiff", "diff")
+
+_SHIFT_COLUMNS = {
+    "shift_icl": "absdiff", "shift_icl_sq": "sqdiff", "signed_icl": "diff", "mean_base": "base", "mean_icl": "icl",
+    "rate_base": "active_base", "rate_icl": "active_icl",
+}  # fmt: skip
+_DOMAIN_COLUMNS = {
+    "mean_act": "base", "mean_act_sq": "base_sq", "mean_absdiff": "absdiff", "mean_diff_sq": "sqdiff", "rate": "active_base",
+}  # fmt: skip
+
+
+class Result:
+    """A finished result. Everything is read when first asked for; nothing here needs a model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder} holds no finished result", "Name the --out folder of a finished `sts run`.") from None
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise UserError(f"The manifest in {folder} cannot be read", "Measure again with `sts run … --fresh`.") from None
+
+    @property
+    def domains(self) -> list[str]:
+        """The domains, in the spec's order."""
+        return [domain["name"] for domain in self.manifest["spec"]["domains"]]
+
+    @cached_property
+    def shift(self) -> pd.DataFrame:
+        """One row a feature: how far the demonstrations moved it on the target set."""
+        return self._table("shift.parquet")
+
+    @cached_property
+    def shift_raw(self) -> pd.DataFrame:
+        """The same for raw residual dimensions: the paper's "without SAE" contrast."""
+        return self._table("shift_raw.parquet")
+
+    @cached_property
+    def vectors(self) -> pd.DataFrame:
+        """One row a domain and feature: the means every score is made of."""
+        return self._table("domains.parquet")
+
+    @cached_property
+    def groups(self) -> dict[str, SetSums]:
+        """Jackknife group sums a set (`target`, `target_raw`, each domain)."""
+        sets: dict[str, dict[str, Any]] = {}
+        for key, array in load_file(self.folder / "groups.safetensors").items():
+            name, quantity = key.rsplit("/", 1)
+            sets.setdefault(name, {})[quantity] = array.astype(np.float64)
+        return {name: SetSums(s, tokens=s.pop("tokens"), items=s.pop("items")) for name, s in sets.items()}
+
+    def scores(
+        self, n: int = 100, dims: Dims = "icl", ranks: tuple[int, int] | None = None, power: int = 1
+    ) -> pd.DataFrame:
+        """`domain, metric, n, power, value, se, tokens, items` for STS_act and STS_icl (METHOD 4), from stored vectors."""
+        chosen = choose_dims(self.shift, n=n, dims=dims, ranks=ranks, folder=self.folder, seed=self.manifest["seed"])
+        return score_table({name: self.groups[name] for name in self.domains}, chosen, power)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        return pq.read_table(self.folder / name).to_pandas()
+
+
+def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, SetSums]) -> Result:
+    """Write everything but the manifest, then the manifest. `sets` holds target, target_raw and each domain."""
+    ensure(folder)
+    _write_table(folder / "shift.parquet", _shift_table(sets[TARGET]))
+    _write_table(folder / "shift_raw.parquet", _shift_table(sets[RAW]))
+    domains = {name: sums for name, sums in sets.items() if name not in (TARGET, RAW)}
+    _write_table(folder / "domains.parquet", pd.concat([_domain_table(n, s) for n, s in domains.items()]))
+    save_file(_group_arrays(sets), folder / "groups.safetensors")
+    shift = pq.read_table(folder / "shift.parquet").to_pandas()
+    _write_table(folder / "scores.parquet", _standard_scores(shift, domains))
+    atomic_json(folder / "manifest.json", dict(manifest))
+    return Result(folder)
+
+
+def _standard_scores(shift: pd.DataFrame, domains: Mapping[str, SetSums]) -> pd.DataFrame:
+    """The scores that lie ready in the folder; any other N or dimension list is made from the groups when asked."""
+    sizes = [n for n in (10, 50, 100, 200, 500, 1000, 2000) if n <= len(shift)] or [len(shift)]
+    tables = [score_table(domains, choose_dims(shift, n=n), power) for n in sizes for power in (1, 2)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _shift_table(sums: SetSums) -> pd.DataFrame:
+    columns = {column: sums.mean(quantity).astype(np.float32) for column, quantity in _SHIFT_COLUMNS.items()}
+    return pd.DataFrame({"feature": np.arange(len(columns["shift_icl"]), dtype=np.int32), **columns})
+
+
+def _domain_table(name: str, sums: SetSums) -> pd.DataFrame:
+    columns = {column: sums.mean(quantity).astype(np.float32) for column, quantity in _DOMAIN_COLUMNS.items()}
+    features = np.arange(len(columns["mean_act"]), dtype=np.int32)
+    return pd.DataFrame({"domain": name, "feature": features, **columns})
+
+
+def _group_arrays(sets: Mapping[str, SetSums]) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for name, sums in sets.items():
+        for quantity, values in sums.sums.items():
+            if quantity in KEPT_IN_GROUPS:
+                arrays[f"{name}/{quantity}"] = values.astype(np.float32)
+        arrays[f"{name}/tokens"] = sums.tokens
+        arrays[f"{name}/items"] = sums.items
+    return arrays
+
+
+def _write_table(path: Path, frame: pd.DataFrame) -> None:
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, compression="zstd")

@@ -1,0 +1,311 @@
+"""What to compute: one frozen, validated choice of model, SAE, data and budgets (CONTRACT "A spec").
+
+A spec is read from TOML, checked whole, and refused in words a person can act on. What it resolves to on a
+machine (data hashes, revisions, device) is added by `measure.resolve`; the two together are a result's key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError, nearest
+
+DOMAIN_NAME = re.compile(r"[\w &-]{1,64}")
+FIELDS = ("question", "answer", "options", "cot")
+POOLS = ("query", "answer", "query+answer")
+PRESETS = ("default", "reference")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """One set of rows: the target set, or a domain."""
+
+    name: str
+    data: str
+    """An embedded name, a hub id, or a .jsonl/.json/.csv/.parquet file."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our field -> the file's column; what is left out is found under its own name."""
+    demos: int = 2
+    """How many rows stand before the query as demonstrations."""
+    tokens: int = 20_000
+    """Budget in pooled tokens; whole items until it is reached."""
+    demo_data: str | None = None
+    """Demonstrations from a file of their own."""
+    demo_columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"{self.name}"
+        _whole(f"{where}: demos", self.demos, least=1)
+        _whole(f"{where}: tokens", self.tokens, least=1)
+        if not isinstance(self.data, str) or not self.data:
+            raise UserError(f"{where}: data must name a set or a file", 'For example data = "physics.jsonl".')
+        for label, columns in (("columns", self.columns), ("demo_columns", self.demo_columns)):
+            if not isinstance(columns, Mapping) or not all(isinstance(v, str) for v in columns.values()):
+                raise UserError(f"{where}: {label} must map fields to column names", 'For example { question = "prompt" }.')
+            _known_keys(columns, FIELDS, f"{where}: {label}")
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """Which tokens count (METHOD 2)."""
+
+    tokens: str = "query"
+    outliers: float | str = 8.0
+    """Drop tokens whose residual norm exceeds this many medians, in both arms; or "off"."""
+
+    def __post_init__(self) -> None:
+        _one_of("pool.tokens", self.tokens, POOLS)
+        good = self.outliers == "off" or (_is_number(self.outliers) and float(self.outliers) > 1)
+        if not good:
+            raise UserError(f"pool.outliers is {self.outliers!r}", 'Give a number above 1 (medians of the norm), or "off".')
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """How it is computed."""
+
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    preset: str = "default"
+
+    def __post_init__(self) -> None:
+        _whole("run.seed", self.seed, least=0)
+        _one_of("run.dtype", self.dtype, DTYPES)
+        _one_of("run.preset", self.preset, PRESETS)
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UserError(f"run.device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The whole choice. Equal specs are equal values."""
+
+    model: str
+    sae: str
+    target: DataSpec
+    domains: tuple[DataSpec, ...]
+    layer: int | None = None
+    pool: PoolSpec = field(default_factory=PoolSpec)
+    run: RunSpec = field(default_factory=RunSpec)
+
+    def __post_init__(self) -> None:
+        for name, value in (("model", self.model), ("sae", self.sae)):
+            if not isinstance(value, str) or not value.strip():
+                raise UserError(f"{name} must be named", f'For example {name} = "{_EXAMPLE[name]}".')
+        if self.layer is not None:
+            _whole("layer", self.layer, least=0)
+        if not self.domains:
+            raise UserError("No domain to score", 'Add [[domains]] tables, or domains = "mmlu".')
+        _check_domain_names([domain.name for domain in self.domains])
+
+    @property
+    def sets(self) -> tuple[DataSpec, ...]:
+        """The target set, then the domains."""
+        return (self.target, *self.domains)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in the TOML; `Spec.from_dict` reads them back to an equal spec."""
+        plain = asdict(self)
+        plain["target"].pop("name")
+        plain["domains"] = list(plain["domains"])
+        return _without_empty(plain)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], base: Path | None = None) -> Spec:
+        """Check every key and value. Relative data files are taken from `base`."""
+        _known_keys(values, [f.name for f in fields(cls)], "the spec")
+        for need in ("model", "sae"):
+            if need not in values:
+                raise UserError(f"The spec does not say which {need}", f'Add {need} = "{_EXAMPLE[need]}".')
+        target = _data_spec(values.get("target", {"data": "gsm-symbolic"}), "target", 2, 20_000, base)
+        return cls(
+            model=_located(values["model"], base),
+            sae=_located(values["sae"], base),
+            layer=values.get("layer"),
+            target=target,
+            domains=_domains(values.get("domains", "mmlu"), base),
+            pool=PoolSpec(**_section(values, "pool", PoolSpec)),
+            run=RunSpec(**_section(values, "run", RunSpec)),
+        )
+
+    @classmethod
+    def from_toml(cls, path: Path, changes: Iterable[str] = ()) -> Spec:
+        """Read a file; `changes` are `key=value` lines such as `run.seed=1` that win over it."""
+        values = read_toml(path)
+        for change in changes:
+            apply_change(values, change)
+        return cls.from_dict(values, base=path.resolve().parent)
+
+    def with_budget(self, target: int, domain: int) -> Spec:
+        """The same spec with other token budgets, for a quick look."""
+        domains = tuple(replace(d, tokens=domain) for d in self.domains)
+        return replace(self, target=replace(self.target, tokens=target), domains=domains)
+
+
+_EXAMPLE = {"model": "smollm2-135m-instruct", "sae": "demo/smollm2-l15"}
+
+MMLU_DOMAINS = (
+    "biology", "business", "chemistry", "computer science", "economics", "engineering", "health",
+    "history", "law", "math", "other", "philosophy", "physics", "psychology",
+)  # fmt: skip
+"""The fourteen domains of MMLU-Pro, which `domains = "mmlu"` stands for."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables (or the same as a .json file); every way it can be unreadable is told."""
+    try:
+        if path.suffix == ".json":
+            return _json_table(path)
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}", "Name a spec file; `cache/demo/demo.toml` is one to start from.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder", "Name the spec file in it.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start})", "Save the file as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}", "Mend that line; strings need quotes.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+
+
+def _json_table(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}", "Mend that line.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object", 'Write the spec as {"model": …}.')
+    return value
+
+
+def apply_change(values: dict[str, Any], change: str) -> None:
+    """Set one dotted key of a spec's tables from `key=value`; the value is TOML, or a bare word."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {change!r} is not key=value", "For example --set run.seed=1.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *path, last = key.strip().split(".")
+    table: Any = values
+    for part in path:
+        table = table.setdefault(part, {}) if isinstance(table, dict) else None
+        if isinstance(table, list):  # `domains.tokens=200` reaches every domain
+            for entry in table:
+                entry[last] = value
+            return
+    if not isinstance(table, dict):
+        raise UserError(f"--set {change!r}: {'.'.join(path)} is not a table", "Check the key against the spec.")
+    table[last] = value
+
+
+def _domains(value: Any, base: Path | None) -> tuple[DataSpec, ...]:
+    if isinstance(value, str):
+        value = {"data": value}
+    if isinstance(value, Mapping):  # domains = "mmlu", or a table with the fourteen's shared settings
+        return _mmlu(value)
+    if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+        raise UserError("domains must be [[domains]] tables", 'Or write domains = "mmlu" for the embedded fourteen.')
+    for number, entry in enumerate(value):
+        if not isinstance(entry.get("name"), str):
+            raise UserError(f"Domain number {number + 1} has no name", 'Add name = "…" to its [[domains]] table.')
+    _check_domain_names([entry["name"] for entry in value])
+    return tuple(_data_spec(entry, entry["name"], 5, 10_000, base) for entry in value)
+
+
+def _mmlu(shared: Mapping[str, Any]) -> tuple[DataSpec, ...]:
+    _known_keys(shared, ("data", "demos", "tokens"), "domains")
+    if shared.get("data", "mmlu") != "mmlu":
+        raise UserError(f'domains = "{shared["data"]}" is not known', 'Write domains = "mmlu", or [[domains]] tables.')
+    demos, tokens = shared.get("demos", 5), shared.get("tokens", 10_000)
+    return tuple(DataSpec(name=n, data=f"mmlu/{n}", demos=demos, tokens=tokens) for n in MMLU_DOMAINS)
+
+
+def _check_domain_names(names: list[str]) -> None:
+    for name in names:
+        if not DOMAIN_NAME.fullmatch(name) or name == "target":
+            raise UserError(
+                f"A domain cannot be named {name!r}",
+                'Use 1 to 64 letters, digits, spaces, "_", "&" or "-", and not the word target.',
+            )
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.casefold() in seen:
+            raise UserError(f"Two domains are named {name!r}", "Give every domain a name of its own.")
+        seen[name.casefold()] = name
+
+
+def _data_spec(values: Any, name: str, demos: int, tokens: int, base: Path | None) -> DataSpec:
+    if not isinstance(values, Mapping):
+        raise UserError(f"[{name}] must be a table", f'For example [{name}] with data = "…".')
+    allowed = [f.name for f in fields(DataSpec) if f.name != "name" or name != "target"]
+    _known_keys(values, allowed, f"[{name}]")
+    if "data" not in values:
+        raise UserError(f"{name} does not say where its rows are", 'Add data = "file.jsonl" (or an embedded name, or a hub id).')
+    given = {"demos": demos, "tokens": tokens, **values, "name": name}
+    for key in ("data", "demo_data"):
+        if given.get(key) is not None:
+            given[key] = _located(given[key], base)
+    return DataSpec(**given)
+
+
+def _located(value: Any, base: Path | None) -> Any:
+    """A relative path that exists beside the spec file becomes absolute; names stay names."""
+    looks_like_file = isinstance(value, str) and (
+        value.endswith((".jsonl", ".json", ".csv", ".parquet")) or value.startswith(("./", "../", "~"))
+    )
+    if not isinstance(value, str) or base is None or not value.strip():
+        return value
+    path = Path(value).expanduser()
+    if looks_like_file or (not path.is_absolute() and (base / path).is_dir()):
+        return str((base / path).resolve())
+    return value
+
+
+def _section(values: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:
+    section = values.get(name, {})
+    if not isinstance(section, Mapping):
+        raise UserError(f"[{name}] must be a table", f"Write its keys under a line [{name}].")
+    _known_keys(section, [f.name for f in fields(kind)], f"[{name}]")
+    return dict(section)
+
+
+def _known_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    known = list(known)
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}.")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}{nearest(str(value), choices)}", f"Choose one of: {', '.join(choices)}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _without_empty(value: Any) -> Any:
+    """Drop None and empty tables, so that a spec with and without an optional key is one spec."""
+    if isinstance(value, dict):
+        kept = {key: _without_empty(entry) for key, entry in value.items()}
+        return {key: entry for key, entry in kept.items() if entry is not None and entry != {}}
+    if isinstance(value, list | tuple):
+        return [_without_empty(entry) for entry in value]
+    return value

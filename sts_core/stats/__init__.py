@@ -1,0 +1,1 @@
+"""Pure numbers: no model, no file, no screen."""

@@ -1,0 +1,1 @@
+"""Rows in, prompts with marked spans out."""

@@ -1,0 +1,188 @@
+"""What SAE to train, on what text: one frozen, validated choice, read from TOML and written back as TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError, nearest
+from sts_core.spec import read_toml
+
+ARCHITECTURES = ("batchtopk", "topk")
+"""SAELens' training architectures that need no sparsity coefficient to be tuned."""
+DTYPES = ("auto", "float32", "bfloat16")
+SAVE_DTYPES = ("float32", "float16", "bfloat16")
+_COLUMNS = ("text", "question", "answer")
+
+
+@dataclass(frozen=True)
+class CorpusSpec:
+    """One source of text and its part in the mix."""
+
+    data: str
+    """gsm-symbolic, mmlu, stdlib, or a .jsonl(.gz) or .txt(.gz) file beside the spec."""
+    share: float
+    """Its part of the tokens; the shares are scaled to sum to one."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """text -> a file's column of plain text; or question and answer -> its columns, which makes it a chat."""
+    rows_per_chat: int = 1
+    """How many question–answer rows follow one another in one chat."""
+
+    def __post_init__(self) -> None:
+        where = f"corpus {self.data!r}"
+        if not isinstance(self.data, str) or not self.data.strip():
+            raise UserError("A [[corpus]] table does not say where its text is", 'Add data = "stdlib", or a file.')
+        if not _number(self.share) or self.share <= 0:
+            raise UserError(f"{where}: share is {self.share!r}", "Give a number above 0.")
+        good = isinstance(self.columns, Mapping) and all(isinstance(name, str) for name in self.columns.values())
+        if not good or ("answer" in self.columns and "question" not in self.columns):
+            raise UserError(f"{where}: columns must name a text, or a question and its answer", 'For example { text = "body" }.')
+        _known(self.columns, _COLUMNS, f"{where}: columns")
+        _whole(f"{where}: rows_per_chat", self.rows_per_chat, 1)
+
+
+@dataclass(frozen=True)
+class SaeSpec:
+    """The whole choice. The defaults are for a small model on a CPU."""
+
+    model: str
+    layer: int
+    corpus: tuple[CorpusSpec, ...]
+    width: int = 4096
+    """Number of features."""
+    k: int = 32
+    """Features active per token, on average (batchtopk) or exactly (topk)."""
+    architecture: str = "batchtopk"
+    hook: str = ""
+    """Where the SAE reads; the residual stream after the block `layer`, and nothing else yet."""
+    tokens: int = 2_000_000
+    context: int = 512
+    """Longer documents are cut into pieces of this many tokens, each with a position 0 of its own."""
+    batch: int = 2048
+    """Tokens per training step."""
+    lr: float = 1e-3
+    lr_end: float = 5e-5
+    """Where the cosine ends."""
+    warm_up: int = 50
+    """Steps over which the learning rate rises from nothing."""
+    dead_after: int = 100
+    """Steps without firing after which a feature is helped by the auxiliary loss."""
+    outliers: float = 8.0
+    """Tokens whose residual norm exceeds this many medians are left out: they are attention sinks."""
+    report_tokens: int = 120_000
+    """Held-out tokens on which quality is measured, spread evenly over the corpora."""
+    ce_tokens: int = 40_000
+    """How many of them also measure what the language model loses."""
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    """Of the language model; the SAE trains in float32."""
+    save_dtype: str = "float16"
+    """Of the weights in the file; they load as float32."""
+    base: Path = field(default=Path(), compare=False, repr=False)
+    """The folder relative data files are taken from; never written anywhere."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise UserError("model must be named", 'For example model = "smollm2-135m-instruct".')
+        for name, least in _WHOLE.items():
+            _whole(name, getattr(self, name), least)
+        for name in ("lr", "lr_end", "outliers"):
+            if not _number(getattr(self, name)) or getattr(self, name) <= 0:
+                raise UserError(f"{name} is {getattr(self, name)!r}", "Give a number above 0.")
+        for name, choices in (("architecture", ARCHITECTURES), ("dtype", DTYPES), ("save_dtype", SAVE_DTYPES)):
+            if getattr(self, name) not in choices:
+                close = nearest(str(getattr(self, name)), choices)
+                raise UserError(f"{name} is {getattr(self, name)!r}{close}", f"Choose one of: {', '.join(choices)}.")
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UserError(f"device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.k > self.width:
+            raise UserError(f"k is {self.k}, but the SAE has only {self.width} features", "Choose k well below width.")
+        if self.lr_end > self.lr:
+            raise UserError(f"lr_end {self.lr_end} is above lr {self.lr}", "The rate falls from lr to lr_end.")
+        if self.tokens < self.batch * (self.warm_up + 1):
+            raise UserError(
+                f"{self.tokens} tokens are fewer than the {self.warm_up} warm-up steps of {self.batch} take",
+                "Ask for more tokens, a smaller batch or a shorter warm_up.",
+            )
+        if not self.corpus:
+            raise UserError("No text to train on", 'Add a [[corpus]] table, for example with data = "stdlib" and share = 1.')
+        twice = {entry.data for entry in self.corpus if [c.data for c in self.corpus].count(entry.data) > 1}
+        if twice:
+            raise UserError(f"The corpus {min(twice)!r} is named twice", "Name it once, with one share.")
+        if not self.hook:
+            object.__setattr__(self, "hook", self.hook_name)
+        if self.hook != self.hook_name:
+            raise UserError(
+                f"hook {self.hook!r} is not the residual stream after layer {self.layer}",
+                f'Leave hook out, or write hook = "{self.hook_name}".',
+            )
+
+    @property
+    def hook_name(self) -> str:
+        """The place in TransformerLens' words."""
+        return f"blocks.{self.layer}.hook_resid_post"
+
+    @classmethod
+    def from_toml(cls, path: Path) -> SaeSpec:
+        """Read and check a file; relative data files lie beside it."""
+        return cls.from_dict(read_toml(path), base=path.resolve().parent)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], base: Path) -> SaeSpec:
+        """Check every key and value."""
+        _known(values, [f.name for f in fields(cls) if f.name != "base"], "the spec")
+        for need in ("model", "layer"):
+            if need not in values:
+                raise UserError(f"The spec does not say which {need}", f"Add a line {need} = …")
+        tables = values.get("corpus", [])
+        if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+            raise UserError("corpus must be [[corpus]] tables", 'Each with data = "…" and share = …')
+        for table in tables:
+            _known(table, [f.name for f in fields(CorpusSpec)], "a [[corpus]] table")
+        corpus = tuple(CorpusSpec(**{"data": "", "share": 1.0, **table}) for table in tables)
+        return cls(**{**values, "corpus": corpus, "base": base})
+
+    def to_toml(self) -> str:
+        """The spec as a file that `from_toml` reads back to an equal spec."""
+        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in fields(self) if f.name not in ("corpus", "base")]
+        for entry in self.corpus:
+            lines += ["", "[[corpus]]", f"data = {_toml(entry.data)}", f"share = {_toml(entry.share)}"]
+            if entry.columns:
+                columns = ", ".join(f"{key} = {_toml(value)}" for key, value in entry.columns.items())
+                lines.append(f"columns = {{ {columns} }}")
+            if entry.rows_per_chat != 1:
+                lines.append(f"rows_per_chat = {entry.rows_per_chat}")
+        return "\n".join(lines) + "\n"
+
+
+_WHOLE = {
+    "layer": 0, "width": 1, "k": 1, "tokens": 1, "context": 8, "batch": 1, "warm_up": 0, "dead_after": 1,
+    "report_tokens": 1, "ce_tokens": 1, "seed": 0,
+}  # fmt: skip
+
+
+def _toml(value: str | float) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _known(values: Mapping[str, Any], known: list[str] | tuple[str, ...], where: str) -> None:
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")
