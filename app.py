@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.door import may_enter
-from pages.parts.style import apply_style, wordmark
+from pages.parts.style import apply_style, icon, wordmark
 
-st.set_page_config(page_title="STS Explorer", page_icon=":material/bar_chart_4_bars:", layout="wide")
+st.set_page_config(page_title="STS Explorer", page_icon=icon(), layout="wide", initial_sidebar_state=220)
 apply_style()
 
 if not may_enter():
@@ -29,4 +29,10 @@ jobs = st.Page(
     url_path="jobs",
     help="What runs and what ran, the stored results, and the room they take.",
 )
-st.navigation({"Explore": [workbench], "Machine": [jobs]}).run()
+page = st.navigation([workbench, jobs], position="hidden")
+with st.sidebar:
+    for group, members in {"Explore": [workbench], "Machine": [jobs]}.items():
+        st.caption(group)
+        for member in members:
+            st.page_link(member)
+page.run()

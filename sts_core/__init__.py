@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from sts_core.measure.api import run
     from sts_core.results import Result
     from sts_core.spec import Spec
+
+# Read by the maths library when torch is loaded: threads that wait sleep instead of spinning. On a machine that does
+# something else as well (a browser, a second run) spinning costs far more than it saves: docs/decisions/0004.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["Result", "Spec", "UserError", "run"]
 

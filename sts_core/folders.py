@@ -49,7 +49,9 @@ def ensure(folder: Path) -> Path:
             "Move the file away, or name another place (the cache's is STS_CACHE).",
         ) from None
     except OSError as error:
-        raise UserError(f"The folder {folder} cannot be made: {error.strerror}", "Name a place you may write to.") from error
+        raise UserError(
+            f"The folder {folder} cannot be made: {error.strerror}", "Name a place you may write to."
+        ) from error
     return folder
 
 

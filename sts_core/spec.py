@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,14 @@ class DataSpec:
         where = f"{self.name}"
         _whole(f"{where}: demos", self.demos, least=1)
         _whole(f"{where}: tokens", self.tokens, least=1)
-        if not isinstance(self.data, str) or not self.data:
-            raise UserError(f"{where}: data must name a set or a file", 'For example data = "physics.jsonl".')
+        for key, value in (("data", self.data), ("demo_data", self.demo_data)):
+            if (not isinstance(value, str) and not (key == "demo_data" and value is None)) or value == "":
+                raise UserError(f"{where}: {key} must name a set or a file", f'For example {key} = "physics.jsonl".')
         for label, columns in (("columns", self.columns), ("demo_columns", self.demo_columns)):
             if not isinstance(columns, Mapping) or not all(isinstance(v, str) for v in columns.values()):
-                raise UserError(f"{where}: {label} must map fields to column names", 'For example { question = "prompt" }.')
+                raise UserError(
+                    f"{where}: {label} must map fields to column names", 'For example { question = "prompt" }.'
+                )
             _known_keys(columns, FIELDS, f"{where}: {label}")
 
 
@@ -62,9 +66,11 @@ class PoolSpec:
 
     def __post_init__(self) -> None:
         _one_of("pool.tokens", self.tokens, POOLS)
-        good = self.outliers == "off" or (_is_number(self.outliers) and float(self.outliers) > 1)
+        good = self.outliers == "off" or (_is_number(self.outliers) and 1 < float(self.outliers) < inf)
         if not good:
-            raise UserError(f"pool.outliers is {self.outliers!r}", 'Give a number above 1 (medians of the norm), or "off".')
+            raise UserError(
+                f"pool.outliers is {self.outliers!r}", 'Give a number above 1 (medians of the norm), or "off".'
+            )
 
 
 @dataclass(frozen=True)
@@ -166,12 +172,14 @@ def read_toml(path: Path) -> dict[str, Any]:
             return _json_table(path)
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}", "Name a spec file; `cache/demo/demo.toml` is one to start from.") from None
+        raise UserError(
+            f"There is no file {path}", "Name a spec file; `cache/demo/demo.toml` is one to start from."
+        ) from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder", "Name the spec file in it.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start})", "Save the file as UTF-8.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid TOML: {error}", "Mend that line; strings need quotes.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
@@ -180,7 +188,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _json_table(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes().decode("utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}", "Mend that line.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object", 'Write the spec as {"model": …}.')
@@ -197,11 +205,13 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     *path, last = key.strip().split(".")
+    if path == ["domains"] and isinstance(values.get("domains"), str):  # domains = "mmlu" in its longer form
+        values["domains"] = {"data": values["domains"]}
     table: Any = values
     for part in path:
         table = table.setdefault(part, {}) if isinstance(table, dict) else None
-        if isinstance(table, list):  # `domains.tokens=200` reaches every domain
-            for entry in table:
+        if isinstance(table, list) and all(isinstance(entry, dict) for entry in table):
+            for entry in table:  # `domains.tokens=200` reaches every domain
                 entry[last] = value
             return
     if not isinstance(table, dict):
@@ -251,7 +261,9 @@ def _data_spec(values: Any, name: str, demos: int, tokens: int, base: Path | Non
     allowed = [f.name for f in fields(DataSpec) if f.name != "name" or name != "target"]
     _known_keys(values, allowed, f"[{name}]")
     if "data" not in values:
-        raise UserError(f"{name} does not say where its rows are", 'Add data = "file.jsonl" (or an embedded name, or a hub id).')
+        raise UserError(
+            f"{name} does not say where its rows are", 'Add data = "file.jsonl" (or an embedded name, or a hub id).'
+        )
     given = {"demos": demos, "tokens": tokens, **values, "name": name}
     for key in ("data", "demo_data"):
         if given.get(key) is not None:
@@ -266,6 +278,8 @@ def _located(value: Any, base: Path | None) -> Any:
     )
     if not isinstance(value, str) or base is None or not value.strip():
         return value
+    if "\0" in value:
+        raise UserError(f"{value!r} names no file", "Check the name: it holds a sign that no name can.")
     path = Path(value).expanduser()
     if looks_like_file or (not path.is_absolute() and (base / path).is_dir()):
         return str((base / path).resolve())
@@ -284,7 +298,9 @@ def _known_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> 
     known = list(known)
     for key in values:
         if key not in known:
-            raise UserError(f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}.")
+            raise UserError(
+                f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}."
+            )
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -83,9 +83,13 @@ def domain_files(folder: str) -> dict[str, str]:
     try:
         found = sorted(p for p in place.iterdir() if p.is_file() and p.suffix.lstrip(".").lower() in FILE_TYPES)
     except (OSError, ValueError):
-        raise UserError(f"The folder {folder} cannot be read", "Name a folder with one file of questions a domain.") from None
+        raise UserError(
+            f"The folder {folder} cannot be read", "Name a folder with one file of questions a domain."
+        ) from None
     if not found:
-        raise UserError(f"{folder} holds no file of questions", f"Put one file a domain there: {', '.join(FILE_TYPES)}.")
+        raise UserError(
+            f"{folder} holds no file of questions", f"Put one file a domain there: {', '.join(FILE_TYPES)}."
+        )
     if len(found) > MOST_DOMAIN_FILES:
         raise UserError(f"{folder} holds {len(found)} files", f"Put at most {MOST_DOMAIN_FILES} domains in a folder.")
     return {_domain_name(path.stem): str(path.resolve()) for path in found}
@@ -97,7 +101,7 @@ def short(place: str, letters: int = 28) -> str:
     if len(name) <= letters:
         return name
     head = letters // 2
-    return f"{name[:head]}…{name[-(letters - head - 1):]}"
+    return f"{name[:head]}…{name[-(letters - head - 1) :]}"
 
 
 def _domains(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:

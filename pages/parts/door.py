@@ -1,4 +1,4 @@
-"""The optional password: one for everybody, from STS_PASSWORD; without it the door is open (the address is loopback)."""
+"""The optional password: one for everybody, from STS_PASSWORD; without it the door is open."""
 
 from __future__ import annotations
 

@@ -30,6 +30,6 @@ def told() -> Iterator[None]:
 
 def show_empty(title: str, reason: str, icon: str = ":material/inbox:") -> None:
     """Why there is nothing here; the one button that fills it is drawn by the caller, below."""
-    with st.container(key="empty", border=True, horizontal_alignment="center"):
+    with st.container(border=True, horizontal_alignment="center"):
         st.markdown(f"{icon} **{title}**", text_alignment="center")
         st.caption(reason, text_alignment="center")

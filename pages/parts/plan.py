@@ -87,7 +87,7 @@ class Asked:
 
 def _told(err: str, code: int) -> UserError:
     """What a person must change, as the child's last `error:` and `hint:` lines say it."""
-    said = {word: "" for word in ("error", "hint")}
+    said = dict.fromkeys(("error", "hint"), "")
     for line in err.splitlines():
         word, colon, text = line.partition(":")
         if colon and word in said:

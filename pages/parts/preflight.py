@@ -26,33 +26,40 @@ EVERY = 0.5
 PROMPTS = 2
 PATIENCE = 180.0
 """Seconds a person waits for the prompts of a set."""
-_ASKED = "plans_asked"
+_ASKED, _SEEN = "plans_asked", "plan_seen"
+_DEVICES = {"cpu": "this CPU", "cuda": "this GPU", "cuda:0": "this GPU", "mps": "this Mac's GPU"}
 
 
 def preflight(selection: Selection) -> None:
     """Draw the card."""
     with st.container(border=True, key="preflight"):
         if selection.spec is None:
-            st.subheader("These choices cannot be measured", anchor=False)
+            st.header("These choices cannot be measured", anchor=False)
             if selection.error:
                 show_error(selection.error)
         elif (job := running("run")) is not None:
             job_panel(job)
         else:
             asked = _ask(selection.spec)
-            every = None if asked.answer() else EVERY
-            st.fragment(_card, run_every=every)(selection, asked)
+            answered = asked.answer() is not None
+            if answered:
+                st.session_state[_SEEN] = id(asked)
+            st.fragment(_card, run_every=None if answered else EVERY)(selection, asked)
 
 
 def _card(selection: Selection, asked: Asked) -> None:
+    with told():
+        _draw_card(selection, asked)
+
+
+def _draw_card(selection: Selection, asked: Asked) -> None:
     answer = asked.answer()
-    st.subheader("Before you measure", anchor=False)
+    st.header("Before you measure", anchor=False)
     if answer is None:
         st.caption("Looking at the model, the SAE and the rows …")
         st.skeleton(height=150)
         return
-    if not st.session_state.get("plan_seen") == id(asked):  # the polling ends with a run of the whole page
-        st.session_state["plan_seen"] = id(asked)
+    if st.session_state.get(_SEEN) != id(asked):  # the asking again ends with a run of the whole page
         st.rerun()
     _failed_before(selection)
     if answer.error:
@@ -71,7 +78,7 @@ def _checks(plan: dict[str, Any]) -> None:
         icon = ":orange[:material/warning:]" if warned else ":green[:material/check:]"
         lines.append(f"{icon} {'Note: ' if warned else ''}{plain(check.get('text', ''))}")
     work = plan.get("work", {})
-    cost = f"about {duration(work.get('seconds'))} on {plain(plan.get('device', 'this machine'))}"
+    cost = f"About {duration(work.get('seconds'))} on {_DEVICES.get(plan.get('device', ''), 'this machine')}"
     lines.append(f":gray[:material/schedule:] {cost}, {number(work.get('memory_gb'), 2)} GB of memory")
     lines.append(f":gray[:material/notes:] {count(work.get('tokens'))} tokens to read")
     with st.container(gap="xxsmall", key="checks"):
@@ -83,13 +90,14 @@ def _buttons(selection: Selection, answer: Answer) -> None:
     plan = answer.plan or {}
     is_shown = selection.stored is not None and not selection.stale
     can_show = bool(plan.get("stored")) and not is_shown
-    with st.container(horizontal=True, key="measure_buttons"):
+    with st.container(horizontal=True, key="measure_buttons", gap="xsmall"):
         if can_show:
-            st.button("Show the stored result", type="primary", key="show_stored", on_click=show_next, args=(plan["key"],))
+            st.button(
+                "Show the stored result", type="primary", key="show_stored", on_click=show_next, args=(plan["key"],)
+            )
         again = is_shown or can_show
         label = "Measure again on this machine" if again else "Measure"
-        kind = "secondary" if again else "primary"
-        if st.button(label, key="measure", type=kind, icon=":material/play_arrow:"):
+        if st.button(label, key="measure", type="secondary" if again else "primary", icon=":material/play_arrow:"):
             _start(selection, fresh=again)
         if st.button("Show prompts", key="prompts", type="tertiary"):
             _prompts(selection.spec or {})
@@ -131,11 +139,15 @@ def _same(job: Job, spec: dict[str, Any] | None) -> bool:
 def _sets(plan: dict[str, Any]) -> None:
     rows = [
         {
-            "Set": entry.get("set"), "Rows": entry.get("rows"), "Questions": entry.get("items"),
-            "Tokens": entry.get("tokens"), "Asked": entry.get("asked"), "Left out": sum(entry.get("dropped", {}).values()),
+            "Set": entry.get("set"),
+            "Rows": entry.get("rows"),
+            "Questions": entry.get("items"),
+            "Tokens": entry.get("tokens"),
+            "Asked": entry.get("asked"),
+            "Left out": sum(entry.get("dropped", {}).values()),
         }
         for entry in plan.get("sets", [])
-    ]  # fmt: skip
+    ]
     if rows:
         with st.expander("Rows and tokens of each set"):
             st.dataframe(rows, hide_index=True, alt="Rows, questions and tokens a set would be measured on")

@@ -23,7 +23,7 @@ def job_line() -> None:
     job = running("run")
     if job is None:
         return
-    with st.container(key="jobline", width=260):
+    with st.container(key="jobline", width=210):
         st.fragment(_line, run_every=EVERY)(job.id)
 
 
@@ -61,14 +61,22 @@ def result_key(job: Job) -> str | None:
 
 
 def _line(job_id: str) -> None:
-    job = _looked_at(job_id)
+    with told():
+        _draw_line(_looked_at(job_id))
+
+
+def _panel(job_id: str) -> None:
+    with told():
+        _draw_panel(_looked_at(job_id))
+
+
+def _draw_line(job: Job) -> None:
     done = share(job)
     left = f" · {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
     st.progress(done or 0.0, text=f"{plain(job.stage or 'starting')} {percent(done) if done is not None else ''}{left}")
 
 
-def _panel(job_id: str) -> None:
-    job = _looked_at(job_id)
+def _draw_panel(job: Job) -> None:
     st.markdown(f"**Measuring** {plain(job.title)}")
     st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
     st.caption(amounts(job) or "The size of the work is not known yet.")
@@ -79,7 +87,7 @@ def _looked_at(job_id: str) -> Job:
     """The job; when it has ended the whole page is drawn anew, with what came of it."""
     job = read(job_id)
     if not job.active:
-        if st.session_state.pop(_WATCHED, None) == job_id and job.state == "done" and (key := result_key(job)):
+        if st.session_state.pop(_WATCHED, None) == job.id and job.state == "done" and (key := result_key(job)):
             show_next(key)
         st.rerun()
     return job

@@ -39,16 +39,24 @@ def provenance(result: Result, stored: Stored) -> None:
 
 def _downloads(manifest: dict[str, Any], stored: Stored) -> None:
     name = stored.key[:12]
-    st.download_button("Settings (TOML)", as_toml(manifest["spec"]), f"{name}.toml", icon=":material/download:",
-                       on_click="ignore")  # fmt: skip
-    st.download_button("Manifest (JSON)", json.dumps(manifest, indent=1), f"{name}.json", "application/json",
-                       icon=":material/download:", on_click="ignore")  # fmt: skip
+    st.download_button(
+        "Settings (TOML)", as_toml(manifest["spec"]), f"{name}.toml", icon=":material/download:", on_click="ignore"
+    )
+    st.download_button(
+        "Manifest (JSON)",
+        json.dumps(manifest, indent=1),
+        f"{name}.json",
+        "application/json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 
 def _facts(manifest: dict[str, Any], stored: Stored) -> dict[str, str]:
     resolved = manifest.get("resolved", {})
     facts = {
-        "Measured": day(stored.finished.isoformat(), clock=True) + (", shipped with the program" if stored.demo else ""),
+        "Measured": day(stored.finished.isoformat(), clock=True)
+        + (", shipped with the program" if stored.demo else ""),
         "Took": duration(manifest.get("seconds")),
         "Device and type": f"{resolved.get('device', DASH)}, {resolved.get('dtype', DASH)}",
         "Model": _named(stored.model, resolved.get("model")),
@@ -57,7 +65,8 @@ def _facts(manifest: dict[str, Any], stored: Stored) -> dict[str, str]:
         "Target set": stored.target,
         "Seed": str(manifest.get("seed", manifest["spec"].get("run", {}).get("seed", DASH))),
         "Tokens pooled": count(_pooled(manifest)),
-        "Versions": ", ".join(f"{name} {version}" for name, version in dict(manifest.get("versions") or {}).items()) or DASH,
+        "Versions": ", ".join(f"{name} {version}" for name, version in dict(manifest.get("versions") or {}).items())
+        or DASH,
         "Key": stored.key,
     }
     return {name: plain(value) for name, value in facts.items()}

@@ -1,7 +1,7 @@
 """One selection for all pages: what is chosen to be measured, and which finished result is looked at.
 
-Choices are widgets bound to the URL; the result is the URL's `result` (the head of its key). Nonsense in either is
-dropped. A result that is picked brings its choices along, so that both agree until a choice is changed.
+The URL's `result` is the head of the key of the result looked at. The choices are widgets bound to the URL whose
+defaults are what that result was measured with: so a link is a result and what differs from it. Nonsense is dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sts_core.errors import UserError
 from sts_core.results import Result
 from sts_core.store.results import Stored, listing
 
-_RESULT, _SHOWN, _NEXT, _BEGUN = "result", "shown_result", "show_next", "selection_begun"
+_RESULT, _SHOWN, _NEXT = "result", "shown_result", "show_next"
 KEY_HEAD = 12
 """How much of a key stands in the URL."""
 FEWEST_LETTERS = 6
@@ -48,14 +48,21 @@ def settle() -> tuple[list[Stored], Stored | None]:
     shown = _matching(stored, wanted) if wanted else None
     if shown is not None:
         st.query_params[_RESULT] = shown.key[:KEY_HEAD]
-        _adopt(shown)
+        st.session_state.update(measured_with(shown))
     else:
         shown = _remembered(stored)
-    if shown is not None and not st.session_state.get(_BEGUN) and not any(key in st.query_params for key in DEFAULTS):
-        _adopt(shown)
-    st.session_state[_BEGUN] = True
     st.session_state[_SHOWN] = shown.key if shown and _RESULT in st.query_params else None
     return stored, shown
+
+
+def measured_with(shown: Stored | None) -> dict[str, Any]:
+    """The choices a result was measured with; the usual ones where the page has none that make its spec."""
+    if shown is None:
+        return DEFAULTS
+    try:
+        return choices_from(open_stored(str(shown.folder), shown.key).manifest["spec"]) or DEFAULTS
+    except UserError:
+        return DEFAULTS
 
 
 def select(chosen: dict[str, Any], shown: Stored | None) -> Selection:
@@ -98,13 +105,3 @@ def _one_a_key(stored: list[Stored]) -> list[Stored]:
     """What was measured here stands before the shipped result of the same key."""
     own = {s.key for s in stored if not s.demo}
     return [s for s in stored if not (s.demo and s.key in own)]
-
-
-def _adopt(shown: Stored) -> None:
-    """Let the choices be those the result was measured with, where the page has choices for them."""
-    try:
-        spec = open_stored(str(shown.folder), shown.key).manifest["spec"]
-    except UserError:
-        return
-    for key, value in (choices_from(spec) or {}).items():
-        st.session_state[key] = value

@@ -1,4 +1,4 @@
-"""The little that theme options do not reach: measure, one-line bar, figures of equal width. Static; never holds data."""
+"""The little that theme options do not reach: measure, a one-line bar, even figures. It holds no data."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ _CSS = """
 <style>
 [data-testid="stMainBlockContainer"] { max-width: 1440px; }
 [data-testid="stMain"] { font-variant-numeric: tabular-nums; }
-.st-key-context { min-height: 2.5rem; padding-bottom: .5rem; border-bottom: 1px solid var(--st-border-color, #8884); }
-.st-key-chips { flex: 1 1 20rem; min-width: 0; overflow-x: auto; scrollbar-width: none; }
-.st-key-chips button { white-space: nowrap; padding-inline: .5rem; min-height: 2rem; }
-.st-key-answer h1 { max-width: 62rem; text-wrap: balance; padding-block: .75rem .25rem; line-height: 1.22; }
-.st-key-checks p { line-height: 1.45; }
-.st-key-preflight h3, .st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
+.st-key-context { padding-bottom: .35rem; border-bottom: 1px solid #8884; }
+.st-key-chips { min-width: 0; overflow-x: auto; scrollbar-width: none; margin-left: -.5rem; }
+.st-key-chips button { white-space: nowrap; padding: .1rem .5rem; min-height: 2rem; }
+.st-key-chips button p { font-size: .9rem; }
+.st-key-answer h1 { max-width: 62rem; padding-block: .75rem .25rem; line-height: 1.22; }
+.st-key-checks p { font-size: .92rem; line-height: 1.4; padding-left: 1.45rem; text-indent: -1.45rem; }
+.st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
+[data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit; }
+.st-key-chips button:hover, .st-key-chips button:focus { color: inherit; }
 @media (max-width: 640px) { .st-key-answer h1 { font-size: 1.45rem; } }
 </style>
 """
@@ -24,6 +27,15 @@ _CSS = """
 def apply_style() -> None:
     """Put the static rules on the page."""
     st.html(_CSS)
+
+
+def icon() -> str:
+    """The mark alone, for the browser's tab."""
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><g fill="#4E72DA"><rect x="1" y="2" width="22" '
+        'height="5" rx="1"/><rect x="1" y="9.5" width="15" height="5" rx="1"/><rect x="1" y="17" width="9" height="5" '
+        'rx="1"/></g></svg>'
+    )
 
 
 def mode() -> Mode:

@@ -24,7 +24,8 @@ def keep_domain_files() -> None:
     files = st.session_state.get("domain_files") or []
     if files:
         together = _digest(files)
-        st.session_state["domain_folder"] = str([_kept(file, together) for file in files][0].parent)
+        places = [_kept(file, together) for file in files]
+        st.session_state["domain_folder"] = str(places[0].parent)
 
 
 def uploads() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from pages.parts.context import context_bar
@@ -19,7 +21,7 @@ from sts_core.store.results import Stored, listing
 MOST_JOBS = 30
 MOST_RESULTS = 200
 LOG_LINES = 40
-CHIPS = {
+CHIPS: dict[str, tuple[str, Literal["gray", "blue", "green", "red"], str]] = {
     "waiting": ("Waiting", "gray", ":material/hourglass_empty:"),
     "running": ("Running", "blue", ":material/play_arrow:"),
     "done": ("Done", "green", ":material/check:"),
@@ -38,25 +40,31 @@ def page() -> None:
     results = "one result is stored" if len(stored) == 1 else f"{count(len(stored))} results are stored"
     with st.container(key="answer"):
         st.title(f"{running}; {results}; the cache takes {size(sum(room.bytes for room in parts))}.", anchor=False)
-    st.subheader("Jobs", anchor=False)
+    st.header("Jobs", anchor=False)
     if jobs:
         st.fragment(show_jobs, run_every=EVERY if active else None)(active)
     else:
         show_empty("No job yet", "A measurement started on the Workbench is a job and appears here.")
-    st.subheader("Stored results", anchor=False)
+    st.header("Stored results", anchor=False)
     show_results(stored)
-    st.subheader("Room on the disk", anchor=False)
+    st.header("Room on the disk", anchor=False)
     st.dataframe(
         [{"Part": room.name, "What": room.what, "Files": room.files, "Size": size(room.bytes)} for room in parts],
-        hide_index=True, alt="Room each part of the cache takes",
-    )  # fmt: skip
+        hide_index=True,
+        alt="Room each part of the cache takes",
+    )
 
 
 def show_jobs(active: int) -> None:
     """The newest jobs. When one ends the whole page is drawn anew, for then there may be a result more."""
-    jobs = all_jobs()
-    if sum(job.active for job in jobs) != active:
-        st.rerun()
+    with told():
+        jobs = all_jobs()
+        if sum(job.active for job in jobs) != active:
+            st.rerun()
+        draw_jobs(jobs)
+
+
+def draw_jobs(jobs: list[Job]) -> None:
     for job in jobs[:MOST_JOBS]:
         show_job(job)
     if len(jobs) > MOST_JOBS:
@@ -66,7 +74,7 @@ def show_jobs(active: int) -> None:
 def show_job(job: Job) -> None:
     with st.container(border=True, key=f"job_{job.id}", gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            label, color, icon = CHIPS.get(job.state, (job.state, "gray", ":material/help:"))
+            label, color, icon = CHIPS.get(job.state, CHIPS["waiting"])
             st.badge(label, color=color, icon=icon)
             st.markdown(f"**{plain(job.title or job.id)}**", width="stretch")
             started = day(job.started.isoformat(), clock=True) if job.started else "not started"
@@ -97,15 +105,26 @@ def show_results(stored: list[Stored]) -> None:
         return
     rows = [
         {
-            "Finished": s.finished, "Target": s.target, "Model": s.model, "SAE": s.sae, "Layer": s.layer,
-            "Domains": s.domains, "Size": size(taken(s.folder)), "Key": s.key, "From": "shipped demo" if s.demo else "this machine",
+            "Finished": s.finished,
+            "Target": s.target,
+            "Model": s.model,
+            "SAE": s.sae,
+            "Layer": s.layer,
+            "Domains": s.domains,
+            "Size": size(taken(s.folder)),
+            "Key": s.key[:12],
+            "From": "shipped demo" if s.demo else "this machine",
         }
         for s in stored[:MOST_RESULTS]
-    ]  # fmt: skip
+    ]
     st.dataframe(
-        rows, hide_index=True, alt="Stored results, newest first",
-        column_config={"Finished": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone="UTC", pinned=True)},
-    )  # fmt: skip
+        rows,
+        hide_index=True,
+        alt="Stored results, newest first",
+        column_config={
+            "Finished": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone="UTC", pinned=True)
+        },
+    )
 
 
 with told():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -27,7 +29,7 @@ DEFAULT_N = 100
 def page() -> None:
     selection = context_bar()
     if selection.result is None or selection.stored is None:
-        show_empty("Nothing is measured yet", "Measure the choices above: the figures appear here as soon as they are there.")
+        show_empty("Nothing is measured yet", "Measure the choices above: the figures appear here once they are there.")
         preflight(selection)
         return
     folder, key = str(selection.stored.folder), selection.stored.key
@@ -37,10 +39,10 @@ def page() -> None:
         metric, n = choose_score(sizes(folder, key))
         table = scores(folder, key, metric, n)
         draw_bars(table, metric, n, selection.stored)
-    with side:
-        preflight(selection)
     with answer:
         say(selection, table, metric, n)
+    with side:
+        preflight(selection)
     draw_features(folder, key, n, selection.stored)
     provenance(selection.result, selection.stored)
 
@@ -49,31 +51,49 @@ def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
     result, stored = selection.result, selection.stored
     if result is None or stored is None:
         return
-    st.title(plain(words.headline(table, words.target_name(stored.target))), anchor=False)
-    st.caption(words.explanation(metric, n))
+    target = words.target_name(stored.target)
+    unbroken = words.headline(table, target).replace("-", "\u2011")  # a name is not torn at its hyphen
+    st.title(plain(unbroken), anchor=False)
+    st.markdown(f":gray[{plain(words.explanation(metric, n, target))}]")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.badge(*_origin(result, stored), color="gray")
+        st.markdown(f":gray[:material/schedule: {plain(_origin(result, stored))}]", width="content")
+        if stored.demo:
+            st.badge("Shipped demo", color="blue", help="Measured before and shipped with the program.")
         if selection.stale:
-            st.badge("Settings differ from this result", icon=":material/history:", color="orange",
-                     help="The figures show what was measured. Measure again to see them for the settings above.")  # fmt: skip
+            st.badge(
+                "Settings differ from this result",
+                icon=":material/history:",
+                color="orange",
+                help="The figures show what was measured. Measure again to see them for the settings above.",
+            )
 
 
-def _origin(result: Result, stored: Stored) -> tuple[str]:
+def _origin(result: Result, stored: Stored) -> str:
     device = result.manifest.get("resolved", {}).get("device", "this machine")
-    how = f"{day(stored.finished.isoformat())} on {device} in {duration(result.manifest.get('seconds'))}"
-    return (plain(f"{'Shipped demo, measured' if stored.demo else 'Measured'} {how}"),)
+    return f"Measured {day(stored.finished.isoformat())} on {device} in {duration(result.manifest.get('seconds'))}"
 
 
 def choose_score(known: list[int]) -> tuple[str, int]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="score"):
         metric = st.segmented_control(
-            "Score", list(words.METRICS), format_func=words.METRICS.__getitem__, default="sts_act", required=True,
-            key="metric", bind="query-params", help=f"{words.TERMS['sts_act']}\n\n{words.TERMS['sts_icl']}",
-        )  # fmt: skip
+            "Score",
+            list(words.METRICS),
+            format_func=words.METRICS.__getitem__,
+            default="sts_act",
+            required=True,
+            key="metric",
+            bind="query-params",
+            help=f"{words.TERMS['sts_act']}\n\n{words.TERMS['sts_icl']}",
+        )
         n = st.segmented_control(
-            "N, most shifted features", known, format_func=count, default=DEFAULT_N if DEFAULT_N in known else known[-1],
-            required=True, key="n", bind="query-params", help=words.TERMS["n"],
-        )  # fmt: skip
+            "N, most shifted features",
+            known,
+            default=DEFAULT_N if DEFAULT_N in known else known[-1],
+            required=True,
+            key="n",
+            bind="query-params",
+            help=words.TERMS["n"],
+        )
     metric = metric if metric in words.METRICS else "sts_act"
     return metric, n if n in known else known[-1]
 
@@ -86,21 +106,39 @@ def draw_bars(table: pd.DataFrame, metric: str, n: int, stored: Stored) -> None:
     rows = table.sort_values("value", ascending=False)
     text = f"# {title}\n# {' '.join(caption)}\n{rows.to_csv(index=False)}"
     with st.container(horizontal=True):
-        st.download_button("CSV", text, f"{metric}-top{n}-{stored.key[:12]}.csv", "text/csv", type="tertiary",
-                           icon=":material/download:", on_click="ignore", help="The numbers of this figure.")  # fmt: skip
+        st.download_button(
+            "CSV",
+            text,
+            f"{metric}-top{n}-{stored.key[:12]}.csv",
+            "text/csv",
+            type="tertiary",
+            icon=":material/download:",
+            on_click="ignore",
+            help="The numbers of this figure.",
+        )
 
 
 def draw_features(folder: str, key: str, n: int, stored: Stored) -> None:
-    st.subheader("Most shifted features", anchor=False)
+    st.header("Most shifted features", anchor=False)
     table = most_shifted(folder, key, FEATURES)
     held, features = held_by_top(folder, key, n)
     title = words.shift_title(held, n, features)
-    caption = [f"The {count(len(table))} most shifted features, first the most shifted. Up: demonstrations raise it. "
-               "Faint: shift, solid: its signed mean", line(stored)]  # fmt: skip
+    caption = [
+        f"The {count(len(table))} most shifted features in order. Above zero: demonstrations raise it. "
+        "Faint: shift; solid: its signed mean.",
+        line(stored),
+    ]
     figure = shift_strip(table, title, caption, mode())
     st.plotly_chart(figure, theme=None, key="strip", alt=title, config=picture("shift", figure.layout.height))
-    st.dataframe(table, hide_index=True, height=388, column_order=list(_COLUMNS), column_config=_COLUMNS,
-                 alt="The most shifted features with their shift, activation and firing rate")  # fmt: skip
+    table = table.assign(rate_base=100 * table["rate_base"], rate_icl=100 * table["rate_icl"])
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=388,
+        column_order=list(_columns(table)),
+        column_config=_columns(table),
+        alt="The most shifted features with their shift, activation and firing rate",
+    )
 
 
 def picture(name: str, height: float) -> dict[str, object]:
@@ -112,17 +150,27 @@ def picture(name: str, height: float) -> dict[str, object]:
     }
 
 
-_COLUMNS = {
-    "feature": st.column_config.NumberColumn("Feature", format="%d", help=words.TERMS["feature"], pinned=True),
-    "shift_icl": st.column_config.ProgressColumn("Shift", format="%.3f", min_value=0, help=words.TERMS["shift"]),
-    "signed_icl": st.column_config.NumberColumn("Signed", format="%+.3f"),
-    "mean_base": st.column_config.NumberColumn("Mean, without", format="%.3f"),
-    "mean_icl": st.column_config.NumberColumn("Mean, with", format="%.3f"),
-    "rate_base": st.column_config.NumberColumn("Fires, without", format="percent"),
-    "rate_icl": st.column_config.NumberColumn("Fires, with", format="percent"),
-    "most_active_in": st.column_config.TextColumn("Most active in"),
-    "by_domain": st.column_config.BarChartColumn("By domain", y_min=0),
-}
+def _columns(table: pd.DataFrame) -> dict[str, Any]:
+    most = float(table["shift_icl"].max())
+    column = st.column_config
+    return {
+        "feature": column.NumberColumn("Feature", format="%d", help=words.TERMS["feature"], pinned=True),
+        "shift_icl": column.ProgressColumn(
+            "Shift", format="%.3f", min_value=0, max_value=most if most > 0 else 1, help=words.TERMS["shift"]
+        ),
+        "signed_icl": column.NumberColumn("Signed", format="%+.3f", help="Above zero: demonstrations raise it."),
+        "mean_base": column.NumberColumn(
+            "Mean, without", format="%.3f", help="Mean activation without demonstrations."
+        ),
+        "mean_icl": column.NumberColumn("Mean, with", format="%.3f", help="Mean activation with demonstrations."),
+        "rate_base": column.NumberColumn(
+            "Fires, without", format="%.1f %%", help="Share of tokens, without demonstrations."
+        ),
+        "rate_icl": column.NumberColumn("Fires, with", format="%.1f %%", help="Share of tokens, with demonstrations."),
+        "most_active_in": column.TextColumn("Most active in", help="The domain with the highest mean activation."),
+        "by_domain": column.BarChartColumn("By domain", y_min=0, help="Mean activation in each domain."),
+    }
+
 
 with told():
     page()

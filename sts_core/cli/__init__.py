@@ -10,10 +10,10 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from sts_core.cli import demo, house, jobs, measuring, training
+from sts_core.cli import catalogue, comparing, demo, house, jobs, measuring, training
 from sts_core.errors import UserError
 
-app = typer.Typer(
+_program = typer.Typer(
     name="sts",
     help="What will fine-tuning change elsewhere? Told before it is done, from a sparse autoencoder's features.",
     no_args_is_help=True,
@@ -21,17 +21,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-house.add_to(app)
-demo.add_to(app)
-measuring.add_to(app)
-training.add_to(app)
-jobs.add_to(app)
+house.add_to(_program)
+demo.add_to(_program)
+catalogue.add_to(_program)
+measuring.add_to(_program)
+comparing.add_to(_program)
+training.add_to(_program)
+jobs.add_to(_program)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status instead of leaving."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = _program(args=arguments, standalone_mode=False)
     except UserError as error:
         return refuse(error.message, error.hint)
     except TyperException as error:

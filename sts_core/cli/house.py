@@ -86,7 +86,9 @@ def _packages() -> list[Finding]:
 
 def _device() -> Finding:
     device = choose_device("auto")
-    return Finding("device", "ok", f"{device} ({cpu_name()}, {os.cpu_count()} cores), computing in {choose_dtype('auto', device)}")
+    return Finding(
+        "device", "ok", f"{device} ({cpu_name()}, {os.cpu_count()} cores), computing in {choose_dtype('auto', device)}"
+    )
 
 
 def _cache() -> list[Finding]:
@@ -107,17 +109,27 @@ def _bundle() -> Finding:
         embedded.require()
     except UserError as error:
         return Finding("bundle", "note", f"{error.message} {error.hint}")
-    return Finding("bundle", "ok", f"{embedded.MODEL_NAME} ({embedded.model_revision()}), {len(embedded.domain_names())} domains, gsm-symbolic")
+    return Finding(
+        "bundle",
+        "ok",
+        f"{embedded.MODEL_NAME} ({embedded.model_revision()}), {len(embedded.domain_names())} domains, gsm-symbolic",
+    )
 
 
 def _saes() -> Finding:
     names = shipped_saes()
-    return Finding("embedded SAE", "ok" if names else "bad", ", ".join(names) or "none under cache/demo: the checkout is not whole")
+    return Finding(
+        "embedded SAE", "ok" if names else "bad", ", ".join(names) or "none under cache/demo: the checkout is not whole"
+    )
 
 
 def _database() -> Finding:
     database = folders.PROJECT / "cache" / "sts.duckdb"
-    return Finding("database", "ok", "there, owned by no one" if database.exists() else "none yet: finished results lie in cache/results")
+    return Finding(
+        "database",
+        "ok",
+        "there, owned by no one" if database.exists() else "none yet: finished results lie in cache/results",
+    )
 
 
 def _hub() -> Finding:
@@ -129,5 +141,3 @@ def _hub() -> Finding:
             return Finding("hub", "ok", "huggingface.co answers")
     except OSError as error:
         return Finding("hub", "note", f"not reachable ({error}); embedded and local models work")
-
-

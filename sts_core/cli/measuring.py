@@ -14,7 +14,8 @@ from sts_core.spec import Spec
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.toml", help="What to measure (TOML, or the same as JSON).")]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the spec: --set run.seed=1. May be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the spec: --set run.seed=1. May be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -29,7 +30,9 @@ def add_to(app: typer.Typer) -> None:
 def plan(
     spec: SpecFile,
     change: Changes = None,
-    prompts: Annotated[int, typer.Option(min=0, help="Show the exact prompts of the first K queries of every set.")] = 0,
+    prompts: Annotated[
+        int, typer.Option(min=0, help="Show the exact prompts of the first K queries of every set.")
+    ] = 0,
     json: AsJson = False,
 ) -> None:
     """Say what a run will do: checks, tokens, memory, time. Nothing is computed.
@@ -55,7 +58,9 @@ def plan(
 
 def run(
     spec: SpecFile,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the result folder goes; a half-done one is finished.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the result folder goes; a half-done one is finished.")
+    ],
     change: Changes = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew, whatever the store has.")] = False,
 ) -> None:
@@ -73,18 +78,28 @@ def run(
     manifest = result.manifest
     for warning in manifest["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
-    best = result.scores(n=min(100, len(result.shift))).query("metric == 'sts_act'").sort_values("value", ascending=False)
+    best = (
+        result.scores(n=min(100, len(result.shift))).query("metric == 'sts_act'").sort_values("value", ascending=False)
+    )
     rows = [("domain", "STS act", "± 1 s.e.", "items")]
-    rows += [(r.domain, f"{r.value:.3g}", "—" if r.se != r.se else f"{r.se:.2g}", str(r.items)) for r in best.itertuples()]
+    rows += [
+        (r.domain, f"{r.value:.3g}", "—" if r.se != r.se else f"{r.se:.2g}", str(r.items)) for r in best.itertuples()
+    ]
     typer.echo(table(rows))
-    how = f"measured in {duration(manifest['seconds'])}" if tell.moved else f"from the store, measured {manifest['finished'][:10]}"
+    how = (
+        f"measured in {duration(manifest['seconds'])}"
+        if tell.moved
+        else f"from the store, measured {manifest['finished'][:10]}"
+    )
     typer.echo(f"{out}: {manifest['tokens']['pooled']:,} pooled tokens, {how}.", err=True)
 
 
 def score(
     result: Annotated[Path, typer.Argument(metavar="DIR", help="A finished result folder.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many of the most shifted features to average over.")] = 100,
-    ranks: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="A rank band instead of the top n: 100:200.")] = None,
+    ranks: Annotated[
+        str | None, typer.Option(metavar="FIRST:LAST", help="A rank band instead of the top n: 100:200.")
+    ] = None,
     dims: Annotated[str, typer.Option(help="icl, sft, random, or a file of feature numbers.")] = "icl",
     power: Annotated[str, typer.Option(help="1, 2 or 1,2 (squares, as in the reference notebook).")] = "1",
 ) -> None:
@@ -126,7 +141,12 @@ def _plan_text(value: dict[str, Any]) -> str:
         dropped = ", ".join(f"{reason}: {n}" for reason, n in entry["dropped"].items()) or "—"
         rows.append((entry["set"], *(f"{entry[k]:,}" for k in ("rows", "items", "tokens", "asked")), dropped))
     basis = "measured on this machine" if work["rate_measured_here"] else "a first guess for this kind of device"
-    lines += ["", table(rows), "", f"{work['tokens']:,} tokens to run on {value['device']} in {value['dtype']}: about {duration(work['seconds'])}"]
+    lines += [
+        "",
+        table(rows),
+        "",
+        f"{work['tokens']:,} tokens to run on {value['device']} in {value['dtype']}: about {duration(work['seconds'])}",
+    ]
     lines[-1] += f" at {work['rate']:,} tokens/s ({basis}), {work['memory_gb']:.1f} GB of memory."
     lines.append(f"Key {value['key']}" + (": in the store already." if value["stored"] else "."))
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """How a number is written for a person: one way for figures, tables and sentences alike (LOOK "Numbers").
 
-Three significant digits, an error to one (two where it leads with a 1), thin separators in large counts, and an em
+Three significant digits, an error to one, thin separators in large counts, and an em
 dash for what was not measured, never a 0.
 """
 
@@ -14,7 +14,7 @@ DASH = "—"
 """What stands where nothing was measured."""
 THIN = "\u202f"
 """A narrow space that does not break: separates thousands, and a number from its unit."""
-MINUS = "−"  # noqa: RUF001 (a true minus sign, as wide as a plus)
+MINUS = "−"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -48,15 +48,16 @@ def signed(value: float | None, digits: int = 3) -> str:
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
-def error_decimals(errors: Iterable[float | None]) -> int:
-    """The decimals a column of values with errors shares: one digit of the middle error, two where it leads with a 1."""
+def column_decimals(values: Iterable[float | None], errors: Iterable[float | None]) -> int:
+    """The decimals a column of values with errors shares: those that show one digit of the middle error.
+
+    Where no error is known, those that show three digits of the largest value.
+    """
     sizes = sorted(abs(e) for e in errors if e is not None and math.isfinite(e) and e != 0)
-    if not sizes:
-        return 3
-    middle = sizes[len(sizes) // 2]
-    magnitude = _magnitude(middle)
-    leads_with_one = middle < 2 * 10.0**magnitude
-    return min(8, max(0, -magnitude + (1 if leads_with_one else 0)))
+    if sizes:
+        return min(8, max(0, -_magnitude(sizes[len(sizes) // 2])))
+    largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0.0)
+    return min(8, max(0, 2 - _magnitude(largest))) if largest else 2
 
 
 def with_error(value: float | None, error: float | None, decimals: int | None = None) -> str:
@@ -65,7 +66,7 @@ def with_error(value: float | None, error: float | None, decimals: int | None = 
         return DASH
     if error is None or not math.isfinite(error):
         return f"{number(value) if decimals is None else fixed(value, decimals)} ± {DASH}"
-    places = error_decimals([error]) if decimals is None else decimals
+    places = column_decimals([value], [error]) if decimals is None else decimals
     return f"{fixed(value, places)} ± {fixed(error, places)}"
 
 
@@ -79,7 +80,7 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return DASH
     value = 100 * share
-    return f"{fixed(value, 0 if abs(value) >= 10 else 1 if abs(value) >= 1 else 2)}{THIN}%"
+    return f"{fixed(value, 0 if abs(value) >= 10 or value == 0 else 1 if abs(value) >= 1 else 2)}{THIN}%"
 
 
 def duration(seconds: float | None) -> str:
@@ -141,4 +142,4 @@ def _magnitude(value: float) -> int:
 def _power_of_ten(value: float, digits: int) -> str:
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa.replace('-', MINUS)} × 10{raised}"  # noqa: RUF001
+    return f"{mantissa.replace('-', MINUS)} × 10{raised}"

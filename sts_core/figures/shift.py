@@ -7,17 +7,15 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.domains import CAPTION_LINE, TITLE_LINE, TOP, broken
+from sts_core.figures.domains import CAPTION_LINE, TITLE_LINE, TOP, add_caption, add_title, broken
 from sts_core.figures.numbers import number, percent, signed
-from sts_core.figures.theme import LINE, SMALL_SIZE, TOKENS, Mode, template
+from sts_core.figures.theme import LINE, TOKENS, Mode, template
 
-HEIGHT = 150
-"""Pixels of the strip itself, without title and caption."""
+HEIGHT, LEFT = 150, 56
+"""Pixels of the strip itself without title and caption, and of its axis."""
 
 
-def shift_strip(
-    features: pd.DataFrame, title: str, caption: Sequence[str] = (), mode: Mode = "light"
-) -> go.Figure:
+def shift_strip(features: pd.DataFrame, title: str, caption: Sequence[str] = (), mode: Mode = "light") -> go.Figure:
     """Rows of `feature, shift_icl, signed_icl, rate_base, rate_icl`, the most shifted first, as signed bars.
 
     The full height of a bar's faint part is the shift E|Δ|, its solid part the signed mean E Δ: the two are equal where
@@ -30,32 +28,40 @@ def shift_strip(
     sign = up.map({True: 1, False: -1})
     position = list(range(len(features)))
     hover = [_hover(row) for row in features.to_dict("records")]
-    figure.add_bar(x=position, y=features["shift_icl"] * sign, marker={"color": colors, "opacity": 0.28},
-                   hovertext=hover, hoverinfo="text", name="shift")  # fmt: skip
+    figure.add_bar(
+        x=position,
+        y=features["shift_icl"] * sign,
+        marker={"color": colors, "opacity": 0.28},
+        hovertext=hover,
+        hoverinfo="text",
+        name="shift",
+    )
     figure.add_bar(x=position, y=features["signed_icl"], marker={"color": colors}, hoverinfo="skip", name="signed mean")
     _frame(figure, title, caption, mode)
     return figure
 
 
 def _frame(figure: go.Figure, title: str, caption: Sequence[str], mode: Mode) -> None:
-    tokens = TOKENS[mode]
     heading = broken(title, LINE)
     lines = [part for text in caption for part in broken(text, LINE + 10).split("<br>")]
     top = TOP + TITLE_LINE * (heading.count("<br>") + 1)
-    bottom = 16 + CAPTION_LINE * len(lines)
+    bottom = 22 + CAPTION_LINE * len(lines)
     figure.update_layout(
-        title={"text": heading}, barmode="overlay", bargap=0.35, height=top + HEIGHT + bottom,
-        margin={"l": 0, "r": 8, "t": top, "b": bottom},
-    )  # fmt: skip
+        barmode="overlay",
+        bargap=0.35,
+        height=top + HEIGHT + bottom,
+        margin={"l": LEFT, "r": 8, "t": top, "b": bottom},
+    )
     figure.update_xaxes(visible=False, fixedrange=True)
     figure.update_yaxes(
-        zeroline=True, nticks=5, fixedrange=True, title={"text": "change of activation", "standoff": 6}
+        zeroline=True,
+        nticks=5,
+        fixedrange=True,
+        automargin=False,
+        title={"text": "change of activation", "standoff": 6},
     )
-    if lines:
-        figure.add_annotation(
-            x=0, xref="container", y=0, yref="container", xanchor="left", yanchor="bottom", align="left",
-            text="<br>".join(lines), font={"size": SMALL_SIZE, "color": tokens.muted}, showarrow=False,
-        )  # fmt: skip
+    add_title(figure, heading, LEFT, top, mode)
+    add_caption(figure, lines, LEFT, bottom, mode)
 
 
 def _hover(row: dict[str, float]) -> str:

@@ -100,7 +100,8 @@ def template(mode: Mode) -> go.layout.Template:
     tokens = TOKENS[mode]
     axis = {
         "gridcolor": tokens.line, "linecolor": tokens.line, "zerolinecolor": tokens.muted, "zerolinewidth": 1,
-        "tickfont": {"color": tokens.muted, "size": SMALL_SIZE}, "title": {"font": {"color": tokens.muted, "size": SMALL_SIZE}},
+        "tickfont": {"color": tokens.muted, "size": SMALL_SIZE},
+        "title": {"font": {"color": tokens.muted, "size": SMALL_SIZE}},
         "ticks": "", "automargin": True,
     }  # fmt: skip
     layout = go.Layout(
@@ -110,8 +111,6 @@ def template(mode: Mode) -> go.layout.Template:
         colorway=[light if mode == "light" else dark for light, dark in HUES],
         xaxis=axis,
         yaxis=axis,
-        title={"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top",
-               "font": {"size": 15, "color": tokens.ink, "weight": 600}},
         hoverlabel={"bgcolor": tokens.panel, "bordercolor": tokens.line,
                     "font": {"family": FONT, "size": TEXT_SIZE, "color": tokens.ink}},
         showlegend=False,

@@ -47,7 +47,7 @@ def headline(scores: pd.DataFrame, target: str) -> str:
     for_target = f"for training on {target} {_PREDICTION}"
     of_all = f"of {len(ranked)} domains"
     if any(not known(d.se) for d in ranked):
-        return f"{_capital(ranked[0].name)} has the highest score {of_all} {for_target}, but {_no_error(ranked)}{tail}."
+        return f"{_capital(ranked[0].name)} scores highest {of_all} {for_target}, but {_no_error(ranked)}{tail}."
     level = _level_with_first(ranked)
     if len(level) == len(ranked):
         return f"No domain of the {len(ranked)} stands out {for_target}: {_all_level(len(ranked))}{tail}."
@@ -55,23 +55,21 @@ def headline(scores: pd.DataFrame, target: str) -> str:
         return f"{_capital(ranked[0].name)} scores highest {of_all} {for_target}{tail}."
     if len(level) <= 3:
         names = [ranked[i].name for i in level]
-        caveat = "within one standard error of each other" if len(level) == 2 else "within one standard error of the highest"
+        caveat = (
+            "within one standard error of each other" if len(level) == 2 else "within one standard error of the highest"
+        )
         return f"{_capital(_listed(names))} score highest {of_all} {for_target}, {caveat}{tail}."
     leaders = f"{_capital(_listed([ranked[0].name, ranked[1].name]))} score highest {of_all} {for_target}"
     return f"{leaders}, but {_level_words(level)} are within one standard error of the highest{tail}."
 
 
-def explanation(metric: str, n: int) -> str:
+def explanation(metric: str, n: int, target: str) -> str:
     """What the headline's score means, for a colleague who has not read the paper."""
     if metric == "sts_icl":
-        return (
-            f"The score is how far a domain's own worked examples move the {count(n)} features that examples of the "
-            "training set move most. A higher score predicts a larger change after fine-tuning."
-        )
-    return (
-        f"The score is how active the {count(n)} features that examples of the training set move most are on a "
-        "domain's questions. A higher score predicts a larger change after fine-tuning."
-    )
+        what = f"how far a domain's own worked examples move the {count(n)} features {target} examples shift most"
+    else:
+        what = f"the mean activity, on a domain's questions, of the {count(n)} features {target} examples shift most"
+    return f"The score is {what}. A higher score predicts a larger change after fine-tuning."
 
 
 def bars_title(metric: str, n: int) -> str:
@@ -109,7 +107,8 @@ def shift_title(held: float, n: int, features: int) -> str:
 
 def target_name(data: str) -> str:
     """A set's name in a sentence: an embedded or hub name as it is, a file by its last part."""
-    return data.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if "." in data or data.startswith(("/", "~")) else data
+    is_file = data.endswith((".jsonl", ".json", ".csv", ".parquet")) or data.startswith(("/", "~", "."))
+    return data.rstrip("/").rsplit("/", 1)[-1] if is_file else data
 
 
 def _ranked(scores: pd.DataFrame) -> tuple[list[Scored], int]:
@@ -139,13 +138,19 @@ def _single(only: Scored, target: str, unmeasured: int) -> str:
 
 def _no_error(ranked: Sequence[Scored]) -> str:
     missing = sum(d.se is None for d in ranked)
-    where = "no error is known" if missing == len(ranked) else f"no error is known for {_spelled(missing)} of them"
-    return f"{where} (fewer than five questions), so the order may be chance"
+    where = (
+        "fewer than five questions a domain"
+        if missing == len(ranked)
+        else (f"fewer than five questions in {_spelled(missing)} of them")
+    )
+    return f"with {where} the order may be chance"
 
 
 def _all_level(n: int) -> str:
-    return "their scores are within one standard error of each other" if n == 2 else (
-        "all are within one standard error of the highest"
+    return (
+        "their scores are within one standard error of each other"
+        if n == 2
+        else ("all are within one standard error of the highest")
     )
 
 

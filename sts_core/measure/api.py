@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sts_core import folders
+from sts_core.folders import results
 from sts_core.measure.resolve import resolve
 from sts_core.measure.run import run as run_into
 from sts_core.progress import Progress, silent
-from sts_core.folders import results
 from sts_core.results import Result, shelf
 from sts_core.spec import Spec
 

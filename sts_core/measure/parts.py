@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sts_core.errors import UserError
@@ -34,14 +35,19 @@ class Measured(NamedTuple):
 
 def look_at(out: Path, key: str) -> bool:
     """Whether `out` already holds this very result; refuse a folder that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is needed as a folder, but a file is in its place", "Name another --out folder.")
+    there_is = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there_is.is_dir():
+        raise UserError(f"{there_is} is needed as a folder, but a file is in its place", "Name another --out folder.")
     if (out / "manifest.json").exists():
         if Result(out).manifest.get("key") == key:
             return True
-        raise UserError(f"{out} already holds another result", "Name another --out folder; a finished result never changes.")
+        raise UserError(
+            f"{out} already holds another result", "Name another --out folder; a finished result never changes."
+        )
     there = list(out.iterdir()) if out.exists() else []
-    strangers = [p.name for p in there if p.name != FOLDER and p.suffix not in _RESULT_SUFFIXES and not p.name.startswith(".")]
+    strangers = [
+        p.name for p in there if p.name != FOLDER and p.suffix not in _RESULT_SUFFIXES and not p.name.startswith(".")
+    ]
     if strangers:
         raise UserError(f"{out} holds other things ({strangers[0]})", "Name a new or empty --out folder.")
     return False
@@ -77,10 +83,13 @@ class Parts:
         unfinished.replace(self._path(number))
 
     def read(self, number: int) -> Measured | None:
-        """A set that was kept, or None."""
+        """A set that was kept whole, or None."""
         if not self._path(number).exists():
             return None
-        arrays = load_file(self._path(number))
+        try:
+            arrays = load_file(self._path(number))
+        except SafetensorError:  # torn by a power cut: it is measured again
+            return None
         outliers = int(arrays.pop("outliers")[0])
         found: dict[str, dict[str, Any]] = {"sums": {}, "raw": {}}
         for key, value in arrays.items():

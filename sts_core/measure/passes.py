@@ -38,7 +38,9 @@ def measure_set(
     number = {id(pair): i for i, pair in enumerate(pairs.pairs)}
     items = np.bincount([group_of(i, len(pairs.pairs)) for i in range(len(pairs.pairs))], minlength=MOST_GROUPS)
     for batch in _batches(pairs.pairs, _BATCH_TOKENS[decoder.device.type]):
-        base, icl = (pooled_residuals(decoder, batch, arm, prefix) for arm, prefix in zip(("base", "icl"), arms, strict=True))
+        base, icl = (
+            pooled_residuals(decoder, batch, arm, prefix) for arm, prefix in zip(("base", "icl"), arms, strict=True)
+        )
         groups = [group_of(number[id(pair)], len(pairs.pairs)) for pair in batch for _ in range(pair.pooled)]
         fold.add(sae, base, icl, torch.tensor(groups, device=base.device), most_norm)
         ran(sum(len(p.base.ids) - arms.base.length + len(p.icl.ids) - arms.icl.length for p in batch))
@@ -48,7 +50,9 @@ def measure_set(
 def run_prefixes(decoder: Decoder, pairs: PairSet) -> Arms:
     """Encode what all prompts of an arm begin with, once."""
     first = pairs.pairs[0]
-    return Arms(*(decoder.prefix(getattr(first, arm).ids[: shared_beginning(pairs.pairs, arm)]) for arm in ("base", "icl")))
+    return Arms(
+        *(decoder.prefix(getattr(first, arm).ids[: shared_beginning(pairs.pairs, arm)]) for arm in ("base", "icl"))
+    )
 
 
 def pooled_residuals(decoder: Decoder, batch: list[Pair], arm: str, prefix: Prefix) -> Tensor:
@@ -67,7 +71,7 @@ def norm_threshold(decoder: Decoder, target: PairSet, medians: float) -> float:
         norms.append(pooled_residuals(decoder, [pair], "base", prefix).float().norm(dim=-1))
         if sum(len(n) for n in norms) >= MEDIAN_OVER:
             break
-    return medians * float(torch.cat(norms)[:MEDIAN_OVER].median())
+    return medians * float(torch.cat(norms)[:MEDIAN_OVER].quantile(0.5))
 
 
 def _batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:

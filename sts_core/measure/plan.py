@@ -59,7 +59,9 @@ def plan(resolved: Resolved, tokenizer: Any, prompts: int = 0) -> dict[str, Any]
     """The plan as JSON values; with `prompts`, the exact prompts of the first so many queries of every set."""
     work = prepare(resolved, tokenizer)
     info, sae = resolved.model, resolved.sae
-    rate = remembered_rate(resolved) or _FIRST_GUESS[resolved.spec.run.device.split(":")[0]] * _GUESSED_FOR / max(info.parameters, 1)
+    rate = remembered_rate(resolved) or _FIRST_GUESS[resolved.spec.run.device.split(":")[0]] * _GUESSED_FOR / max(
+        info.parameters, 1
+    )
     warnings = [*resolved.warnings, *(w for s in work.pair_sets for w in s.warnings)]
     value: dict[str, Any] = {
         "key": resolved.key,
@@ -124,16 +126,24 @@ def _checks(resolved: Resolved, warnings: list[str]) -> list[dict[str, str]]:
     if sae.model_name and not resolved.warnings:
         checks.append(f"It was trained on this model ({sae.model_name}).")
     checks.append(
-        "The model brings its own chat template." if model.chat else "The model has no chat template: plain Question/Answer prompts."
+        "The model brings its own chat template."
+        if model.chat
+        else "The model has no chat template: plain Question/Answer prompts."
     )
     return [{"level": "ok", "text": c} for c in checks] + [{"level": "warning", "text": w} for w in warnings]
 
 
 def _set_plan(pairs: PairSet, demos: int) -> dict[str, Any]:
     return {
-        "set": pairs.name, "rows": pairs.records, "items": len(pairs.pairs), "tokens": pairs.tokens, "asked": pairs.asked,
-        "demos": demos, "prefix_tokens": shared_beginning(pairs.pairs, "icl"), "dropped": pairs.dropped,
-    }  # fmt: skip
+        "set": pairs.name,
+        "rows": pairs.records,
+        "items": len(pairs.pairs),
+        "tokens": pairs.tokens,
+        "asked": pairs.asked,
+        "demos": demos,
+        "prefix_tokens": shared_beginning(pairs.pairs, "icl"),
+        "dropped": pairs.dropped,
+    }
 
 
 def _prompt(name: str, pair: Pair) -> dict[str, Any]:

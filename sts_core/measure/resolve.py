@@ -47,15 +47,16 @@ class Resolved:
         """What the key is made of, as the manifest keeps it."""
         return {
             "model": self.model.public(), "sae": self.sae.public(), "device": self.spec.run.device,
-            "dtype": self.spec.run.dtype, "sae_dtype": self.sae_dtype, "files": self.files, "measuring_version": MEASURING_VERSION,
+            "dtype": self.spec.run.dtype, "sae_dtype": self.sae_dtype, "files": self.files,
+            "measuring_version": MEASURING_VERSION,
         }  # fmt: skip
 
     @property
     def key(self) -> str:
         """The name under which the result is kept: a digest of the resolved spec, the data and the revisions."""
         content = {
-            "spec": self.spec.to_dict(), "files": self.files, "model": self.model.revision, "sae": self.sae.revision,
-            "measuring": MEASURING_VERSION,
+            "spec": self.spec.to_dict(), "files": self.files, "measuring": MEASURING_VERSION,
+            "model": self.model.revision, "sae": self.sae.revision,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 

@@ -1,28 +1,29 @@
 """A decoder that stops after block L and hands out its residual stream.
 
-Blocks above L and the language-model head are never run. The tokens that every prompt of a set begins with are run once;
-their keys and values are then shared by every batch without copying.
+Blocks above L and the language-model head are never run. The tokens that every prompt of a set begins with are run
+once; their keys and values are then shared by every batch without copying.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModel, DynamicCache, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
 from sts_core.errors import UserError
+from sts_core.nets.attention import Beginning, install
 from sts_core.nets.describe import ModelInfo
 from sts_core.nets.saes import first_line
 
 
 class Prefix(NamedTuple):
-    """Tokens that were run once: their keys and values, of batch size one."""
+    """Tokens that were run once, and what later tokens look at of them."""
 
-    cache: DynamicCache | None
+    beginning: Beginning | None
     length: int
 
 
@@ -38,6 +39,7 @@ class Decoder:
         self._model = model.eval()
         blocks = _blocks(model)
         del blocks[layer + 1 :]
+        self._desk = install(model)
         self._caught: Tensor | None = None
         blocks[layer].register_forward_hook(self._catch)
 
@@ -50,10 +52,12 @@ class Decoder:
         """Run the shared beginning once."""
         if not ids:
             return EMPTY
-        cache = DynamicCache(config=self._model.config)
-        tokens = torch.tensor([ids], device=self.device)
-        self._model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        return Prefix(cache, len(ids))
+        self._desk.beginning, self._desk.recording = Beginning(), True
+        try:
+            self._model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
+            return Prefix(self._desk.beginning, len(ids))
+        finally:
+            self._desk.beginning, self._desk.recording = None, False
 
     @torch.inference_mode()
     def residuals(self, rows: list[list[int]], prefix: Prefix = EMPTY) -> Tensor:
@@ -63,19 +67,14 @@ class Decoder:
         """
         longest = max(len(row) for row in rows)
         tokens = torch.zeros(len(rows), longest, dtype=torch.long)
-        mask = torch.zeros(len(rows), prefix.length + longest, dtype=torch.long)
-        mask[:, : prefix.length] = 1
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
-            mask[i, prefix.length : prefix.length + len(row)] = 1
         places = torch.arange(prefix.length, prefix.length + longest).expand(len(rows), -1)
-        self._model(
-            input_ids=tokens.to(self.device),
-            attention_mask=mask.to(self.device),
-            position_ids=places.to(self.device),
-            past_key_values=_shared(prefix, len(rows)),
-            use_cache=prefix.cache is not None,
-        )
+        self._desk.beginning = prefix.beginning
+        try:
+            self._model(input_ids=tokens.to(self.device), position_ids=places.to(self.device), use_cache=False)
+        finally:
+            self._desk.beginning = None
         caught, self._caught = self._caught, None
         if caught is None:
             raise RuntimeError(f"block {self.layer} was not run")
@@ -87,14 +86,16 @@ def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str) -> Decode
     logging.disable_progress_bar()  # we tell progress ourselves
     try:
         model = AutoModel.from_pretrained(info.folder, dtype=getattr(torch, dtype), use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"transformers cannot load {info.name}: {first_line(error)}",
             "Save the model again as safetensors, or choose another.",
         ) from error
     for name, value in model.named_parameters():
         if not bool(torch.isfinite(value).all()):
-            raise UserError(f"The weights of {info.name} hold values that are not finite ({name})", "Save the model again.")
+            raise UserError(
+                f"The weights of {info.name} hold values that are not finite ({name})", "Save the model again."
+            )
     return Decoder(model.to(device), layer)
 
 
@@ -105,17 +106,7 @@ def _blocks(model: PreTrainedModel) -> Any:
             blocks = getattr(owner, name, None)
             if isinstance(blocks, torch.nn.ModuleList):
                 return blocks
-    raise UserError(f"The blocks of a {model.config.model_type} model are not known here", "Use a Llama, Qwen, Mistral, Gemma or GPT model.")
-
-
-def _shared(prefix: Prefix, rows: int) -> DynamicCache | None:
-    """The prefix's keys and values seen by every row. `expand` copies nothing; what a batch adds stays in its own copy."""
-    if prefix.cache is None:
-        return None
-    cache = copy.copy(prefix.cache)
-    cache.layers = [copy.copy(layer) for layer in prefix.cache.layers]
-    for layer in cache.layers:
-        if layer.is_initialized:
-            layer.keys = layer.keys.expand(rows, -1, -1, -1)
-            layer.values = layer.values.expand(rows, -1, -1, -1)
-    return cache
+    raise UserError(
+        f"The blocks of a {model.config.model_type} model are not known here",
+        "Use a Llama, Qwen, Mistral, Gemma or GPT model.",
+    )

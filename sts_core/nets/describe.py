@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from functools import cache as remembered
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,11 @@ from sts_core import folders
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
 from sts_core.fingerprint import sha256_folder
+from sts_core.nets import local, registry
 
 SITES = {"hook_resid_post": "resid_post"}
+MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+"""What decides a model's numbers: weights, settings, the chat template, and the tokenizer in any of its forms."""
 _HOOK = re.compile(r"blocks\.(\d+)\.(\w+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -71,13 +72,13 @@ def find_model(name: str) -> ModelInfo:
         return _read_model(name, embedded.model_dir(), embedded.model_revision())
     path = Path(name).expanduser()
     if path.is_dir():
-        return _read_model(name, path, sha256_folder(path, (".safetensors", ".json"))[:16])
+        return _read_model(name, path, sha256_folder(path, MODEL_FILES)[:16])
     if _HUB_ID.fullmatch(name) and not path.exists():
         folder, revision = _from_hub(name)
         return _read_model(name, folder, revision)
     raise UserError(
         f"There is no model {name!r}{nearest(name, [embedded.MODEL_NAME])}",
-        f'Use "{embedded.MODEL_NAME}" (embedded), the folder of a saved model, or a hub id such as "Qwen/Qwen2.5-7B-Instruct".',
+        f'Use "{embedded.MODEL_NAME}" (embedded), a saved model\'s folder, or a hub id ("Qwen/Qwen2.5-7B-Instruct").',
     )
 
 
@@ -138,12 +139,17 @@ def _read_model(name: str, folder: Path, revision: str) -> ModelInfo:
         context = int(_first(text, "max_position_embeddings", "n_positions", "n_ctx"))
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"The config.json of {name} does not describe a decoder", "Use a causal language model that transformers can load."
+            f"The config.json of {name} does not describe a decoder",
+            "Use a causal language model that transformers can load.",
         ) from None
     tokenizer = folder / "tokenizer_config.json"
-    chat = (folder / "chat_template.jinja").exists() or (tokenizer.exists() and "chat_template" in tokenizer.read_text())
+    chat = (folder / "chat_template.jinja").exists() or (
+        tokenizer.exists() and "chat_template" in tokenizer.read_text()
+    )
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    return ModelInfo(name, folder, revision, str(config.get("model_type", "?")), layers, width, context, chat, size // 2)
+    return ModelInfo(
+        name, folder, revision, str(config.get("model_type", "?")), layers, width, context, chat, size // 2
+    )
 
 
 def _read_sae(name: str, folder: Path) -> SaeInfo:
@@ -159,7 +165,9 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
     try:
         features, width = int(config["d_sae"]), int(config["d_in"])
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens.") from None
+        raise UserError(
+            f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens."
+        ) from None
     return SaeInfo(
         name=name, folder=folder, revision=sha256_folder(folder, (".safetensors", ".json"))[:16],
         architecture=str(config.get("architecture", "standard")), features=features, width=width,
@@ -172,7 +180,7 @@ def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{otherwise}: no {path.name} in it", "Name the folder that holds it.") from None
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         raise UserError(f"{otherwise}: its {path.name} cannot be read", "Save it again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{otherwise}: its {path.name} is not a JSON object", "Save it again.")
@@ -180,7 +188,9 @@ def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
 
 
 def _first(config: dict[str, Any], *names: str) -> Any:
-    return next(config[name] for name in names if name in config) if any(n in config for n in names) else config[names[0]]
+    return (
+        next(config[name] for name in names if name in config) if any(n in config for n in names) else config[names[0]]
+    )
 
 
 def _from_hub(name: str) -> tuple[Path, str]:
@@ -209,27 +219,20 @@ def _from_hub(name: str) -> tuple[Path, str]:
 def _sae_from_hub(name: str) -> Path:
     """Download `release:id` once through SAELens and keep it as a folder SAELens can load."""
     release, sae_id = name.split(":", 1)
-    registry = sae_registry()
-    if release not in registry:
-        raise UserError(f"SAELens knows no release {release!r}{nearest(release, registry)}", "See the releases it lists, or name a folder.")
-    if sae_id not in registry[release]:
-        raise UserError(f"{release} has no SAE {sae_id!r}{nearest(sae_id, registry[release])}", "Choose one of its ids.")
-    folder = folders.cache() / "models" / "saes" / re.sub(r"[^\w.-]+", "_", name)
+    known = registry.read().ids()
+    if release not in known:
+        raise UserError(
+            f"SAELens knows no release {release!r}{nearest(release, known)}",
+            "`sts saes MODEL` lists what there is for a model; or name a folder.",
+        )
+    if sae_id not in known[release]:
+        raise UserError(
+            f"{release} has no SAE {sae_id!r}{nearest(sae_id, known[release])}",
+            f"`sts saes {registry.read().releases[release].model}` lists what there is.",
+        )
+    folder = local.sae_folder(name)
     if not (folder / "cfg.json").exists():
         from sts_core.nets.saes import download_sae
 
         download_sae(release, sae_id, folder)
     return folder
-
-
-@remembered
-def sae_registry() -> dict[str, list[str]]:
-    """SAELens' own catalogue: release -> ids. Read from its data file, so that sae_lens need not be imported."""
-    import yaml
-
-    spec = find_spec("sae_lens")
-    if spec is None or not spec.submodule_search_locations:
-        return {}
-    text = (Path(spec.submodule_search_locations[0]) / "pretrained_saes.yaml").read_text(encoding="utf-8")
-    releases = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {release: [sae["id"] for sae in entry.get("saes", [])] for release, entry in releases.items()}

@@ -22,10 +22,14 @@ def load_sae(info: SaeInfo, device: str, dtype: str) -> Any:
     try:
         sae = SAE.load_from_disk(str(info.folder), device=device, dtype=dtype)
     except (SafetensorError, FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"SAELens cannot load {info.name}: {first_line(error)}", "Save the SAE again, or choose another.") from error
+        raise UserError(
+            f"SAELens cannot load {info.name}: {first_line(error)}", "Save the SAE again, or choose another."
+        ) from error
     for name, value in sae.state_dict().items():
         if not bool(torch.isfinite(value).all()):
-            raise UserError(f"The weights of {info.name} hold values that are not finite ({name})", "Save or train the SAE again.")
+            raise UserError(
+                f"The weights of {info.name} hold values that are not finite ({name})", "Save or train the SAE again."
+            )
     return sae.eval()
 
 

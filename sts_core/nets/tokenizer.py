@@ -15,7 +15,8 @@ def load_tokenizer(info: ModelInfo) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(info.folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"The tokenizer of {info.name} cannot be loaded: {first_line(error)}", "Save the tokenizer beside the model."
+            f"The tokenizer of {info.name} cannot be loaded: {first_line(error)}",
+            "Save the tokenizer beside the model.",
         ) from error

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from sts_core.errors import UserError
@@ -22,7 +23,8 @@ from sts_core.folders import atomic_json, ensure
 from sts_core.results.scores import Dims, choose_dims, score_table
 from sts_core.results.sums import SetSums
 
-TARGET, RAW = "target", "target_raw"
+TARGET, RAW = "target", "target/raw"
+"""Names of sets that no domain can have."""
 TARGET_SUMS = ("base", "icl", "absdiff", "sqdiff", "diff", "active_base", "active_icl")
 DOMAIN_SUMS = ("base", "base_sq", "absdiff", "sqdiff", "active_base")
 KEPT_IN_GROUPS = ("base", "base_sq", "icl", "absdiff", "sqdiff", "diff")
@@ -32,7 +34,8 @@ _SHIFT_COLUMNS = {
     "rate_base": "active_base", "rate_icl": "active_icl",
 }  # fmt: skip
 _DOMAIN_COLUMNS = {
-    "mean_act": "base", "mean_act_sq": "base_sq", "mean_absdiff": "absdiff", "mean_diff_sq": "sqdiff", "rate": "active_base",
+    "mean_act": "base", "mean_act_sq": "base_sq", "mean_absdiff": "absdiff", "mean_diff_sq": "sqdiff",
+    "rate": "active_base",
 }  # fmt: skip
 
 
@@ -43,10 +46,16 @@ class Result:
         self.folder = folder
         try:
             self.manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+            if not isinstance(self.manifest, dict):
+                raise ValueError("not a table")
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder} holds no finished result", "Name the --out folder of a finished `sts run`.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise UserError(f"The manifest in {folder} cannot be read", "Measure again with `sts run … --fresh`.") from None
+            raise UserError(
+                f"{folder} holds no finished result", "Name the --out folder of a finished `sts run`."
+            ) from None
+        except (ValueError, RecursionError, OSError):
+            raise UserError(
+                f"The manifest in {folder} cannot be read", "Measure again with `sts run … --fresh`."
+            ) from None
 
     @property
     def domains(self) -> list[str]:
@@ -70,9 +79,13 @@ class Result:
 
     @cached_property
     def groups(self) -> dict[str, SetSums]:
-        """Jackknife group sums a set (`target`, `target_raw`, each domain)."""
+        """Jackknife group sums a set (`target`, `target/raw`, each domain)."""
         sets: dict[str, dict[str, Any]] = {}
-        for key, array in load_file(self.folder / "groups.safetensors").items():
+        try:
+            arrays = load_file(self.folder / "groups.safetensors")
+        except (OSError, SafetensorError):
+            raise self._damaged("groups.safetensors") from None
+        for key, array in arrays.items():
             name, quantity = key.rsplit("/", 1)
             sets.setdefault(name, {})[quantity] = array.astype(np.float64)
         return {name: SetSums(s, tokens=s.pop("tokens"), items=s.pop("items")) for name, s in sets.items()}
@@ -80,16 +93,25 @@ class Result:
     def scores(
         self, n: int = 100, dims: Dims = "icl", ranks: tuple[int, int] | None = None, power: int = 1
     ) -> pd.DataFrame:
-        """`domain, metric, n, power, value, se, tokens, items` for STS_act and STS_icl (METHOD 4), from stored vectors."""
+        """STS_act and STS_icl of every domain (METHOD 4), from stored vectors.
+
+        Columns: `domain, metric, n, power, value, se, tokens, items`.
+        """
         chosen = choose_dims(self.shift, n=n, dims=dims, ranks=ranks, folder=self.folder, seed=self.manifest["seed"])
         return score_table({name: self.groups[name] for name in self.domains}, chosen, power)
 
     def _table(self, name: str) -> pd.DataFrame:
-        return pq.read_table(self.folder / name).to_pandas()
+        try:
+            return pq.read_table(self.folder / name).to_pandas()
+        except (OSError, pa.ArrowException):
+            raise self._damaged(name) from None
+
+    def _damaged(self, name: str) -> UserError:
+        return UserError(f"{name} in {self.folder} is gone or damaged", "Measure again with `sts run … --fresh`.")
 
 
 def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, SetSums]) -> Result:
-    """Write everything but the manifest, then the manifest. `sets` holds target, target_raw and each domain."""
+    """Write everything but the manifest, then the manifest. `sets` holds target, target/raw and each domain."""
     ensure(folder)
     _write_table(folder / "shift.parquet", _shift_table(sets[TARGET]))
     _write_table(folder / "shift_raw.parquet", _shift_table(sets[RAW]))

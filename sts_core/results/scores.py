@@ -29,7 +29,7 @@ def choose_dims(
     folder: Path | None = None,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """The features a score is averaged over: the top n of a ranking, a rank band of it, chance, or a list of one's own."""
+    """The features a score is averaged over: top n of a ranking, a band of ranks, chance, or a list of one's own."""
     features = len(shift)
     if isinstance(dims, str) and dims == "random":
         return np.sort(np.random.default_rng(seed).choice(features, size=_fits(n, features), replace=False))
@@ -42,7 +42,9 @@ def choose_dims(
         return top(values, _fits(n, features))
     first, last = ranks
     if not 0 <= first < last <= features:
-        raise UserError(f"The rank band {first}:{last} does not fit {features} features", "Give first:last with first < last.")
+        raise UserError(
+            f"The rank band {first}:{last} does not fit {features} features", "Give first:last with first < last."
+        )
     return top(values, last)[first:]
 
 
@@ -52,7 +54,9 @@ def score_table(domains: Mapping[str, SetSums], dims: NDArray[np.int64], power: 
     value = mean over dims of E over tokens; the errors hold the dimensions fixed.
     """
     if power not in (1, 2):
-        raise UserError(f"power is {power}", "Use 1 (absolute value, the default) or 2 (squares, as the reference notebook).")
+        raise UserError(
+            f"power is {power}", "Use 1 (absolute value, the default) or 2 (squares, as the reference notebook)."
+        )
     rows = []
     for metric, quantities in METRICS.items():
         for name, sums in domains.items():
@@ -84,12 +88,16 @@ def _read_list(path: Path) -> list[int]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path} cannot be read as a list of dimensions", "Use icl, sft, random, or a file of feature numbers.") from None
+        raise UserError(
+            f"{path} cannot be read as a list of dimensions", "Use icl, sft, random, or a file of feature numbers."
+        ) from None
     try:
-        values = json.loads(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
-        return [int(value) for value in values]
-    except (ValueError, TypeError):
-        raise UserError(f"{path} does not hold feature numbers", "Write whole numbers, or a JSON list of them.") from None
+        values = json.loads(text) if text.lstrip().startswith("[") else [int(v) for v in text.replace(",", " ").split()]
+    except (ValueError, RecursionError):
+        values = [None]
+    if not all(type(value) is int for value in values):
+        raise UserError(f"{path} does not hold feature numbers", "Write whole numbers, or a JSON list of them.")
+    return list(values)
 
 
 def _sft_shift(folder: Path | None) -> NDArray[np.float64]:

@@ -74,7 +74,7 @@ def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_p
 
 
 def scoring_half(rows: list[Row]) -> list[Row]:
-    """The half of a set's rows that scoring may use, in the order of their hash; the other half is never trained on here."""
+    """The half of a set's rows that scoring may use, in hash order; on the other half nothing here is trained."""
     return split(rows).queried
 
 
@@ -128,7 +128,7 @@ def _field(row: Mapping[str, Any], column: str, name: str) -> str:
     if column not in row:
         raise UserError(
             f'Corpus {name} has no column "{column}"{nearest(column, row)}',
-            f"Its columns: {', '.join(map(str, row))}; map them with columns = {{ text = … }} or {{ question = …, answer = … }}.",
+            f"It has {', '.join(map(str, row))}. Map with columns = {{ text = … }} or {{ question = …, answer = … }}.",
         )
     return str(row[column])
 
@@ -154,7 +154,7 @@ def _json_lines(path: Path, name: str) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UserError(f"Corpus {name}: line {number} is not JSON ({error})", "Mend or remove that line.") from None
+            raise UserError(f"Corpus {name}: line {number} is not JSON ({error})", "Mend or remove it.") from None
         if not isinstance(row, dict):
             raise UserError(f"Corpus {name}: line {number} is not a JSON object", 'Write one {"text": "…"} a line.')
         yield row

@@ -65,13 +65,19 @@ def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, see
     sides = split(read.rows)
     # Each draw has a generator of its own, seeded by name: another budget or another set changes none of the others.
     draw = random.Random(f"{seed}/{spec.name}")
-    demo_pool = read_rows(locate(own[0], demos=True), own[1], ("question", "worked")).rows if own else (
-        sides.kept if spec.name == "target" else sides.queried
+    demo_pool = (
+        read_rows(locate(own[0], demos=True), own[1], ("question", "worked")).rows
+        if own
+        else (sides.kept if spec.name == "target" else sides.queried)
     )
-    _enough(spec, read.records, len(read.rows), len(demo_pool), len(sides.queried), shared=not own and spec.name != "target")
+    _enough(
+        spec, read.records, len(read.rows), len(demo_pool), len(sides.queried), shared=not own and spec.name != "target"
+    )
     demos = _draw_demos(demo_pool, spec.demos, prompter, draw)
     if len(demos) < spec.demos:
-        raise UserError(f"{spec.name}: only {len(demos)} rows can serve as demonstrations", "Check the rows, or lower demos.")
+        raise UserError(
+            f"{spec.name}: only {len(demos)} rows can serve as demonstrations", "Check the rows, or lower demos."
+        )
     demo_questions = {row.question.strip() for row in demos}
     queries = [row for row in sides.queried if row.question.strip() not in demo_questions]
     draw.shuffle(queries)
@@ -82,10 +88,14 @@ def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, see
     warnings = []
     tokens = sum(pair.pooled for pair in pairs)
     if tokens < spec.tokens:
-        warnings.append(f"{spec.name}: {tokens:,} of the {spec.tokens:,} tokens asked for; the set has no more rows to query.")
-    pairs, cut = _shorten(pairs, context)
+        warnings.append(
+            f"{spec.name}: {tokens:,} of the {spec.tokens:,} tokens asked for; the set has no more rows to query."
+        )
+    pairs, cut = _shorten(pairs, context, prompter)
     if cut:
-        warnings.append(f"{spec.name}: the demonstrations were cut by {cut:,} tokens from the left to fit the model's context.")
+        warnings.append(
+            f"{spec.name}: the demonstrations were cut by {cut:,} tokens from the left to fit the model's context."
+        )
     return PairSet(spec.name, pairs, [row.number for row in demos], dict(dropped), read.records, spec.tokens, warnings)
 
 
@@ -117,6 +127,8 @@ def _pair(row: Row, before: list[str], prompter: Prompter, pool: str, context: i
     # Queries longer than half the context are left out rather than letting one of them cut everybody's demonstrations.
     if len(base.ids) > context // 2:
         return "too long"
+    if not (prompter.passes(texts) and prompter.passes(before + texts)):
+        return "changed by the chat template"
     icl = prompter.prompt(before + texts, pooled=len(texts))
     if pool == "answer":
         base, icl = base._replace(spans=base.spans[1:]), icl._replace(spans=icl.spans[1:])
@@ -131,12 +143,13 @@ def _pair(row: Row, before: list[str], prompter: Prompter, pool: str, context: i
 
 
 def _draw_demos(rows: list[Row], wanted: int, prompter: Prompter, draw: random.Random) -> list[Row]:
-    """The first rows of a seeded order whose texts are plain: no broken Unicode, no marker of the template."""
+    """The first rows of a seeded order whose texts are plain: no broken Unicode, nothing the template would change."""
     demos: list[Row] = []
     for row in draw.sample(rows, len(rows)):
         if len(demos) == wanted:
             break
-        if prompter.is_plain(row.question) and prompter.is_plain(row.worked or ""):
+        texts = [row.question, row.worked or ""]
+        if all(prompter.is_plain(text) for text in texts) and prompter.passes(texts):
             demos.append(row)
     return demos
 
@@ -145,7 +158,7 @@ def _pooled_ids(prompt: Prompt) -> list[list[int]]:
     return [prompt.ids[start:end] for start, end in prompt.spans]
 
 
-def _shorten(pairs: list[Pair], context: int) -> tuple[list[Pair], int]:
+def _shorten(pairs: list[Pair], context: int, prompter: Prompter) -> tuple[list[Pair], int]:
     """Cut the demonstrations from the left, equally for the whole set, until the longest prompt fits the context."""
     cut = max(0, max(len(pair.icl.ids) for pair in pairs) - context)
     if not cut:
@@ -154,7 +167,8 @@ def _shorten(pairs: list[Pair], context: int) -> tuple[list[Pair], int]:
     for pair in pairs:
         head, ids = pair.icl.head, pair.icl.ids
         spans = [[start - cut, end - cut] for start, end in pair.icl.spans]
-        shortened.append(pair._replace(icl=pair.icl._replace(ids=ids[:head] + ids[head + cut :], spans=spans)))
+        ids = ids[:head] + ids[head + cut :]
+        shortened.append(pair._replace(icl=pair.icl._replace(text=prompter.text(ids), ids=ids, spans=spans)))
     return shortened, cut
 
 

@@ -47,20 +47,23 @@ class Prompter:
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
-                "This model's tokenizer cannot say where its tokens lie in the text", "Save the model with a fast tokenizer."
+                "This model's tokenizer cannot say where its tokens lie in the text",
+                "Save the model with a fast tokenizer.",
             )
         self._tokenizer = tokenizer
         self._chat = bool(tokenizer.chat_template)
-        self._trims = self._chat and self._cut(["user"], pad="  ") is None
+        self._trims = self._chat and self._cut(1, pad="  ") is None
         self._skeletons: dict[int, Skeleton] = {}
-        self.special_ids = frozenset(tokenizer.all_special_ids)
+        # The named ones, and those that are special in the tokenizer's file alone (the headers of Llama 3).
+        in_file = (number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+        self.special_ids = frozenset({*tokenizer.all_special_ids, *in_file})
         bare = tokenizer("x")["input_ids"]
         bos = tokenizer.bos_token_id
         self._bos = bos if bos is not None and bare[:1] == [bos] else None
 
     def prompt(self, texts: list[str], pooled: int) -> Prompt:
         """The prompt whose turns are these texts, user and assistant by turns; the last `pooled` of them are marked."""
-        string, places = self.skeleton(len(texts)).fill([text.strip() if self._trims else text for text in texts])
+        string, places = self._fill(texts)
         encoded = self._tokenizer(string, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = list(encoded["input_ids"])
         offsets: list[tuple[int, int]] = list(encoded["offset_mapping"])
@@ -73,13 +76,25 @@ class Prompter:
 
     def is_plain(self, text: str) -> bool:
         """Whether a text can stand in a prompt without breaking it: valid Unicode, none of the special tokens."""
-        return is_unicode(text) and self.special_ids.isdisjoint(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return is_unicode(text) and self.special_ids.isdisjoint(
+            self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        )
+
+    def passes(self, texts: list[str]) -> bool:
+        """Whether the template writes these turns as they are: some cut an answer at a marker of their own."""
+        if not self._chat:
+            return True
+        string, _ = self._fill(texts)
+        return string == self._tokenizer.apply_chat_template(_turns(texts), tokenize=False)
+
+    def text(self, ids: list[int]) -> str:
+        """The characters behind token ids, markers included."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def skeleton(self, turns: int) -> Skeleton:
         """The template's pieces around this many turns."""
         if turns not in self._skeletons:
-            roles = ["user" if i % 2 == 0 else "assistant" for i in range(turns)]
-            skeleton = self._cut(roles, pad="") if self._chat else _plain(turns)
+            skeleton = self._cut(turns, pad="") if self._chat else _plain(turns)
             if skeleton is None:
                 raise UserError(
                     "The model's chat template changes the texts it is given",
@@ -88,16 +103,20 @@ class Prompter:
             self._skeletons[turns] = skeleton
         return self._skeletons[turns]
 
-    def _cut(self, roles: list[str], pad: str) -> Skeleton | None:
+    def _fill(self, texts: list[str]) -> tuple[str, list[tuple[int, int]]]:
+        return self.skeleton(len(texts)).fill([text.strip() if self._trims else text for text in texts])
+
+    def _cut(self, turns: int, pad: str) -> Skeleton | None:
         """Render stand-ins and cut at them; None when one does not come back as it was given."""
         from jinja2 import TemplateError
 
-        stand_ins = [pad + _STAND_IN.format(i) + pad for i in range(len(roles))]
-        messages = [{"role": role, "content": text} for role, text in zip(roles, stand_ins, strict=True)]
+        stand_ins = [pad + _STAND_IN.format(i) + pad for i in range(turns)]
         try:
-            rest = self._tokenizer.apply_chat_template(messages, tokenize=False)
+            rest = self._tokenizer.apply_chat_template(_turns(stand_ins), tokenize=False)
         except (TemplateError, TypeError) as error:
-            raise UserError(f"The model's chat template fails: {error}", "Use a model whose template takes plain turns.") from None
+            raise UserError(
+                f"The model's chat template fails: {error}", "Use a model whose template takes plain turns."
+            ) from None
         pieces = []
         for stand_in in stand_ins:
             piece, found, rest = rest.partition(stand_in)
@@ -105,6 +124,11 @@ class Prompter:
                 return None
             pieces.append(piece)
         return Skeleton((*pieces, rest))
+
+
+def _turns(texts: list[str]) -> list[dict[str, str]]:
+    """User and assistant by turns, as templates take them."""
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
 
 
 def _plain(turns: int) -> Skeleton:

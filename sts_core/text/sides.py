@@ -1,8 +1,8 @@
 """Which rows may be scored and which are kept back (METHOD 2, 6).
 
 A set's rows stand in the order of a hash of their question. The first half may be queried; the second half is never
-queried: it is what a domain is evaluated on after training, and, of the target set, what is trained on. The hash is of the
-question alone, so a repeated question is always on one side.
+queried: it is what a domain is evaluated on after training, and, of the target set, what is trained on. The hash is
+of the question alone, so a repeated question is always on one side.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def locate(data: str, demos: bool = False) -> Path:
             return path
         raise UserError(f"There is no file {data}", "Check the path; relative ones are taken from the spec's folder.")
     match = _HUB_ID.fullmatch(data)
-    if match and not path.exists():
+    if match and not data.startswith("mmlu/") and not path.exists():
         return _from_hub(match["id"], match["split"] or "train")
     known = ["gsm-symbolic", *(f"mmlu/{name}" for name in embedded.domain_names())]
     raise UserError(
@@ -113,7 +113,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         csv.field_size_limit(1 << 30)
         return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
-        raise UserError(f"{path.name} is not valid CSV: {error}", "Quote fields that hold commas or line breaks.") from None
+        raise UserError(
+            f"{path.name} is not valid CSV: {error}", "Quote fields that hold commas or line breaks."
+        ) from None
 
 
 def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
@@ -123,10 +125,14 @@ def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path.name}, line {number} is not valid JSON: {error}", "Mend or remove that line.") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path.name}, line {number} is not valid JSON: {error}", "Mend or remove that line."
+            ) from None
         if not isinstance(record, dict):
-            raise UserError(f"{path.name}, line {number} is not a JSON object", 'Each line must be like {"question": …}.')
+            raise UserError(
+                f"{path.name}, line {number} is not a JSON object", 'Each line must be like {"question": …}.'
+            )
         records.append(record)
     return records
 
@@ -136,8 +142,10 @@ def _read_json(path: Path, text: str) -> list[dict[str, Any]]:
         return []
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path.name} is not valid JSON: {error}", "Mend the file; one record a line belongs in .jsonl.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path.name} is not valid JSON: {error}", "Mend the file; one record a line belongs in .jsonl."
+        ) from None
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         raise UserError(f"{path.name} is not a list of JSON objects", 'Write [{"question": …}, …], or use .jsonl.')
     return value
@@ -150,11 +158,17 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
         return pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path.name} is not a Parquet file: {str(error).splitlines()[0]}", "Write the file again.") from None
+        raise UserError(
+            f"{path.name} is not a Parquet file: {str(error).splitlines()[0]}", "Write the file again."
+        ) from None
 
 
 def _check_columns(
-    path: Path, records: list[dict[str, Any]], names: Mapping[str, str], mapped: Mapping[str, str], need: tuple[str, ...]
+    path: Path,
+    records: list[dict[str, Any]],
+    names: Mapping[str, str],
+    mapped: Mapping[str, str],
+    need: tuple[str, ...],
 ) -> None:
     present = {key for record in records for key in record if key is not None}
     for field, column in names.items():
@@ -163,12 +177,12 @@ def _check_columns(
             continue
         raise UserError(
             f"{path.name} has no column {column!r} for {field}{nearest(column, present)}",
-            f"Its columns are: {', '.join(sorted(present))}. Map one with columns = {{ {field} = \"…\" }}.",
+            f'Its columns are: {", ".join(sorted(present))}. Map one with columns = {{ {field} = "…" }}.',
         )
     if "worked" in need and not {names["answer"], names["cot"]} & present:
         raise UserError(
             f"{path.name} has neither a column {names['answer']!r} nor {names['cot']!r} to demonstrate with",
-            f"Its columns are: {', '.join(sorted(present))}. Map one with columns = {{ answer = \"…\" }}.",
+            f'Its columns are: {", ".join(sorted(present))}. Map one with columns = {{ answer = "…" }}.',
         )
 
 

@@ -10,6 +10,7 @@ With x the residuals [tokens, width], x̂ their reconstruction, over the tokens 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,62 +26,58 @@ from sts_core.train.sae_source import Piece, Reader, batches
 class QualitySums:
     """Sums over tokens; two of them over different tokens add to the one over both."""
 
-    width: int
-    features: int
+    fired: Tensor
+    """How often each feature fired [features]."""
+    value: Tensor
+    """Σ x [width]."""
+    square: Tensor
+    """Σ x² [width]."""
+    error: Tensor
+    """Σ (x − x̂)² [width]."""
     tokens: int = 0
     dropped: int = 0
     """Attention sinks left out."""
-    active: float = 0.0
-    """Features active, summed over tokens."""
-    fired: Tensor | None = None
-    """How often each feature fired [features]."""
-    value: Tensor | None = None
-    """Σ x [width]."""
-    square: Tensor | None = None
-    """Σ x² [width]."""
-    error: Tensor | None = None
-    """Σ (x − x̂)² [width]."""
     ce_tokens: int = 0
     ce_clean: float = 0.0
     ce_sae: float = 0.0
     ce_zero: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name, size in (("fired", self.features), ("value", self.width), ("square", self.width), ("error", self.width)):
-            if getattr(self, name) is None:
-                setattr(self, name, torch.zeros(size, dtype=torch.float64))
+    @classmethod
+    def empty(cls, width: int, features: int) -> QualitySums:
+        """Of no tokens."""
+        sizes = {"fired": features, "value": width, "square": width, "error": width}
+        return cls(**{name: torch.zeros(size, dtype=torch.float64) for name, size in sizes.items()})
 
     def __add__(self, other: QualitySums) -> QualitySums:
-        added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in _SIZES}
-        return QualitySums(self.width, self.features, **added)
+        return QualitySums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     def numbers(self) -> dict[str, Any]:
         """The measures, rounded for a person; null where nothing was measured."""
-        assert_filled = (self.fired, self.value, self.square, self.error)
-        fired, value, square, error = (part for part in assert_filled if part is not None)
-        n = max(self.tokens, 1)
-        spread = square - value**2 / n
-        flat = float(square.sum() - value.sum() ** 2 / (n * self.width))
-        varied = spread > 0
-        ce = [total / self.ce_tokens if self.ce_tokens else None for total in (self.ce_clean, self.ce_sae, self.ce_zero)]
-        lost = self.ce_zero - self.ce_clean
-        return {
-            "tokens": self.tokens,
-            "sinks_left_out": self.dropped,
-            "l0": _rounded(self.active / n) if self.tokens else None,
-            "r2_flat": _rounded(1 - float(error.sum()) / flat) if flat > 0 else None,
-            "explained": _rounded(1 - float(error.sum() / spread.sum())) if bool(varied.any()) else None,
-            "explained_per_dimension": _rounded(float((1 - error[varied] / spread[varied]).mean())) if bool(varied.any()) else None,
-            "never_fired_share": _rounded(float((fired == 0).double().mean())),
-            "ce_tokens": self.ce_tokens,
-            "ce_clean": _rounded(ce[0]),
-            "ce_sae": _rounded(ce[1]),
-            "ce_zero": _rounded(ce[2]),
-            "ce_recovered": _rounded((self.ce_zero - self.ce_sae) / lost) if self.ce_tokens and lost else None,
-        }
+        told: dict[str, Any] = {"tokens": self.tokens, "sinks_left_out": self.dropped}
+        names = ("l0", "r2_flat", "explained", "explained_per_dimension", "never_fired_share")
+        told |= dict.fromkeys(names, None)
+        if self.tokens > 1:  # one token has no variance
+            told |= {name: round(number, 5) for name, number in zip(names, self._of_residuals(), strict=True)}
+        names = ("ce_clean", "ce_sae", "ce_zero", "ce_recovered")
+        told |= {"ce_tokens": self.ce_tokens, **dict.fromkeys(names, None)}
+        if self.ce_tokens:
+            told |= {name: round(number, 5) for name, number in zip(names, self._of_losses(), strict=True)}
+        return told
 
+    def _of_residuals(self) -> tuple[float, ...]:
+        spread = self.square - self.value**2 / self.tokens
+        flat = self.square.sum() - self.value.sum() ** 2 / (self.tokens * len(self.value))
+        return (
+            float(self.fired.sum()) / self.tokens,
+            1 - float(self.error.sum() / flat),
+            1 - float(self.error.sum() / spread.sum()),
+            float((1 - self.error / spread)[spread > 0].mean()),
+            float((self.fired == 0).double().mean()),
+        )
 
-_SIZES = ("width", "features")
+    def _of_losses(self) -> tuple[float, ...]:
+        recovered = (self.ce_zero - self.ce_sae) / (self.ce_zero - self.ce_clean)
+        return (*(total / self.ce_tokens for total in (self.ce_clean, self.ce_sae, self.ce_zero)), recovered)
 
 
 def measure_quality(
@@ -93,7 +90,7 @@ def measure_quality(
     everything, done = len(pieces) * (tokens // len(pieces)), 0
     sums = []
     for own in pieces:
-        total = QualitySums(reader.width, sae.cfg.d_sae)
+        total = QualitySums.empty(reader.width, sae.cfg.d_sae)
         for group in _up_to(own, tokens // len(pieces)):
             needs_ce = total.ce_tokens < ce_tokens // len(pieces)
             total += _batch(reader, sae, group, limit, needs_ce)
@@ -104,9 +101,9 @@ def measure_quality(
 
 
 def _up_to(pieces: list[Piece], tokens: int) -> Iterator[list[Piece]]:
-    """Batches of the first pieces that hold `tokens` tokens, or of all of them."""
+    """Batches of pieces drawn from all documents until they hold `tokens` tokens, or of all pieces."""
     taken, count = [], 0
-    for piece in pieces:
+    for piece in random.Random(0).sample(pieces, len(pieces)):
         if count >= tokens:
             break
         taken.append(piece)
@@ -123,10 +120,8 @@ def _batch(reader: Reader, sae: Any, group: list[Piece], limit: float, needs_ce:
     rebuilt = sae.decode(features)
     x, error = rows.double(), (rows.float() - rebuilt.float()).double()
     sums = QualitySums(
-        reader.width, sae.cfg.d_sae,
-        tokens=len(rows), dropped=int(real.sum() - kept.sum()),
-        active=float((features > 0).sum()), fired=(features > 0).sum(0).double().cpu(),
-        value=x.sum(0).cpu(), square=(x**2).sum(0).cpu(), error=(error**2).sum(0).cpu(),
+        fired=(features > 0).sum(0).double().cpu(), value=x.sum(0).cpu(), square=(x**2).sum(0).cpu(),
+        error=(error**2).sum(0).cpu(), tokens=len(rows), dropped=int(real.sum() - kept.sum()),
     )  # fmt: skip
     if needs_ce:
         sums.ce_tokens, (sums.ce_clean, sums.ce_sae, sums.ce_zero) = _losses(reader, group, kept, rebuilt)
@@ -153,7 +148,3 @@ def _losses(reader: Reader, group: list[Piece], kept: Tensor, rebuilt: Tensor) -
         following = ids.roll(-1, dims=1)[judged]
         losses.append(float(torch.nn.functional.cross_entropy(logits[judged].float(), following, reduction="sum")))
     return int(judged.sum()), losses
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)

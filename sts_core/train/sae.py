@@ -1,4 +1,4 @@
-"""Train a SAE: the mix of text through the model, SAELens' own trainer over its residuals, quality measured, one folder.
+"""Train a SAE: a mix of text through the model, SAELens' own trainer over its residuals, quality measured, one folder.
 
 SAELens owns the architecture, the loss, the optimiser, the shuffling buffer and the file format. Ours are the text, the
 attention sinks left out, the start from the data's mean and scale, and the report.
@@ -21,16 +21,20 @@ from sts_core.errors import UserError
 from sts_core.folders import atomic_json, ensure
 from sts_core.nets.describe import ModelInfo, find_model
 from sts_core.nets.device import choose_device, choose_dtype, cpu_name
+from sts_core.nets.saes import first_line
+from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.text.corpora import Corpus, find
 from sts_core.train.report import QualitySums, measure_quality
 from sts_core.train.sae_source import Piece, Pieces, Reader, batches, cut, mixed
 from sts_core.train.sae_spec import SaeSpec
 
-_BUFFER = 1 << 17
+_BUFFER = 1 << 16
 """Tokens in the shuffling buffer; half of them are renewed at a time."""
 _FIRST_LOOK = 16_384
 """Tokens from which the norm's median, the mean and the scale are taken before training."""
+_FIRST_NORM = 0.4
+"""Norm of the decoder's rows at the start."""
 _LIBRARIES = ("torch", "transformers", "sae-lens", "numpy")
 
 
@@ -42,6 +46,8 @@ class _Scale(NamedTuple):
     mean: Tensor
     factor: float
     """Brings the mean norm to √width."""
+    sample: Tensor
+    """Residuals [some, width] in no particular order."""
 
 
 class _Stream:
@@ -66,8 +72,8 @@ class _Stream:
         kept = seen[norms <= self.limit]
         self.dropped = len(seen) - len(kept)
         self.looked = [kept]
-        usual = kept.float()
-        return _Scale(self.limit, usual.mean(0), self.reader.width**0.5 / float(usual.norm(dim=-1).mean()))
+        usual = kept.float()[torch.randperm(len(kept)).to(kept.device)]
+        return _Scale(self.limit, usual.mean(0), self.reader.width**0.5 / float(usual.norm(dim=-1).mean()), usual)
 
     def __iter__(self) -> Iterator[Tensor]:
         yield from self.looked
@@ -135,16 +141,19 @@ def _model_place(spec: SaeSpec) -> str:
 
 
 def _load(info: ModelInfo, spec: SaeSpec) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # we tell progress ourselves
     device = choose_device(spec.device)
     dtype = getattr(torch, choose_dtype(spec.dtype, device))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(info.folder)
         model = AutoModelForCausalLM.from_pretrained(info.folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{spec.model} cannot be loaded: {str(error).splitlines()[0]}", "Save or fetch it again.") from error
-    return model.to(device), tokenizer
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"transformers cannot load {info.name}: {first_line(error)}", "Save the model again."
+        ) from error
+    return model.to(device), load_tokenizer(info)
 
 
 def _fit(spec: SaeSpec, reader: Reader, stream: _Stream, scale: _Scale, watch: Watcher) -> Any:
@@ -152,7 +161,8 @@ def _fit(spec: SaeSpec, reader: Reader, stream: _Stream, scale: _Scale, watch: W
     from sae_lens.training.mixing_buffer import mixing_buffer
 
     buffer = max(spec.batch, min(_BUFFER, spec.tokens // 8))
-    data = (batch.float() for batch in mixing_buffer(buffer, spec.batch, iter(stream)))
+    rows = _watched(stream, buffer, watch)
+    data = (batch.float() for batch in mixing_buffer(buffer, spec.batch, rows))
     trainer = _trainer(spec, reader, scale, data)
     trainer.activation_scaler.scaling_factor = scale.factor
     while trainer.n_training_samples < spec.tokens:
@@ -168,8 +178,18 @@ def _fit(spec: SaeSpec, reader: Reader, stream: _Stream, scale: _Scale, watch: W
     return sae
 
 
+def _watched(stream: _Stream, buffer: int, watch: Watcher) -> Iterator[Tensor]:
+    """The stream; tells how far the shuffling buffer is before training begins."""
+    read = 0
+    for rows in stream:
+        yield rows
+        if read < buffer:
+            read += len(rows)
+            watch(Progress("filling the shuffling buffer", min(read, buffer), buffer))
+
+
 def _trainer(spec: SaeSpec, reader: Reader, scale: _Scale, data: Iterator[Tensor]) -> Any:
-    """SAELens' trainer around a new SAE whose bias starts at the data's mean."""
+    """SAELens' trainer around a new SAE that starts from the data."""
     from sae_lens import SAETrainer
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -182,18 +202,31 @@ def _trainer(spec: SaeSpec, reader: Reader, scale: _Scale, data: Iterator[Tensor
         context_size=spec.context, prepend_bos=False,
     )  # fmt: skip
     config = config_class(
-        d_in=reader.width, d_sae=spec.width, k=spec.k, device=device,
+        d_in=reader.width, d_sae=spec.width, k=spec.k, device=device, decoder_init_norm=_FIRST_NORM,
         normalize_activations="expected_average_only_in", metadata=metadata,
     )  # fmt: skip
     sae = sae_class(config)
-    with torch.no_grad():
-        sae.b_dec.copy_(scale.mean * scale.factor)
+    _start_from_data(sae, scale)
     settings = SAETrainerConfig(
         total_training_samples=spec.tokens, train_batch_size_samples=spec.batch, device=device,
+        autocast=reader.model.dtype == torch.bfloat16,
         lr=spec.lr, lr_end=spec.lr_end, lr_scheduler_name="cosineannealing", lr_warm_up_steps=spec.warm_up,
         dead_feature_window=spec.dead_after, logger=LoggingConfig(log_to_wandb=False),
     )  # fmt: skip
     return SAETrainer(cfg=settings, sae=sae, data_provider=data)
+
+
+@torch.no_grad()
+def _start_from_data(sae: Any, scale: _Scale) -> None:
+    """The bias starts at the data's mean, each feature at a token's residual less that mean.
+
+    Random directions leave a third of the features dead after 100,000 tokens; these, a fifteenth.
+    """
+    directions = scale.sample[: sae.cfg.d_sae] - scale.mean
+    directions *= _FIRST_NORM / directions.norm(dim=-1, keepdim=True)
+    sae.b_dec.copy_(scale.mean * scale.factor)
+    sae.W_dec[: len(directions)] = directions
+    sae.W_enc.copy_(sae.W_dec.T)
 
 
 def _save(sae: Any, folder: Path, spec: SaeSpec) -> Any:
@@ -205,28 +238,37 @@ def _save(sae: Any, folder: Path, spec: SaeSpec) -> Any:
     from safetensors.torch import load_file, save_file
 
     device, sae.cfg.device = sae.cfg.device, "cpu"
-    weights, _ = sae.save_inference_model(folder)
-    rounded = {name: value.to(getattr(torch, spec.save_dtype)).contiguous() for name, value in load_file(weights).items()}
-    if not all(bool(torch.isfinite(value).all()) for value in rounded.values()):
+    path, _ = sae.save_inference_model(folder)
+    kind = getattr(torch, spec.save_dtype)
+    weights = {name: value.to(kind).contiguous() for name, value in load_file(path).items()}
+    if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
         raise UserError(f"The weights do not fit into {spec.save_dtype}", 'Set save_dtype = "float32".')
-    save_file(rounded, weights)
+    save_file(weights, path)
+    path.chmod(0o644)
     return SAE.load_from_disk(folder, device=device).eval()
 
 
 def _report(
-    spec: SaeSpec, info: ModelInfo, corpora: list[Corpus], pieces: list[Pieces], stream: _Stream, sums: list[QualitySums]
+    spec: SaeSpec,
+    info: ModelInfo,
+    corpora: list[Corpus],
+    pieces: list[Pieces],
+    stream: _Stream,
+    sums: list[QualitySums],
 ) -> dict[str, Any]:
-    total = sum(sums[1:], sums[0])
+    names = [corpus.name for corpus in corpora]
+    used = map(_corpus_line, corpora, pieces, stream.tokens)
+    dtype = str(stream.reader.model.dtype).removeprefix("torch.")
     return {
-        "held_out": total.numbers(),
-        "by_source": {corpus.name: own.numbers() for corpus, own in zip(corpora, sums, strict=True)},
-        "corpora": {corpus.name: _corpus_line(corpus, own, used) for corpus, own, used in zip(corpora, pieces, stream.tokens, strict=True)},
+        "held_out": sum(sums[1:], sums[0]).numbers(),
+        "by_source": {name: own.numbers() for name, own in zip(names, sums, strict=True)},
+        "corpora": dict(zip(names, used, strict=True)),
         "tokens_trained": spec.tokens,
         "tokens_read": sum(stream.tokens),
         "sinks_left_out": stream.dropped,
         "sink_norm": round(stream.limit, 2),
         "seed": spec.seed,
-        "model": {"name": Path(spec.model).name, "revision": info.revision, "dtype": str(stream.reader.model.dtype).removeprefix("torch.")},
+        "model": {"name": Path(spec.model).name, "revision": info.revision, "dtype": dtype},
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads, {stream.reader.device.type}",
         "date": time.strftime("%Y-%m-%d"),
         "versions": {name: version(name) for name in _LIBRARIES},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +51,7 @@ def cut(corpus: Corpus, number: int, tokenizer: Any, context: int) -> Pieces:
             if len(part) >= _SHORTEST:
                 side.append(Piece(array("i", part), number))
     if not pieces.training:
-        raise UserError(f"The corpus {corpus.name} holds no text to train on", "Give it more documents, or leave it out.")
+        raise UserError(f"The corpus {corpus.name} holds no text to train on", "Give it more, or leave it out.")
     return pieces
 
 
@@ -130,11 +130,8 @@ class Reader:
             kept.append(hidden)
             raise _Reached
 
-        with self._edited(keep):
-            try:
-                self.model(input_ids=ids, use_cache=False)
-            except _Reached:
-                pass
+        with self._edited(keep), suppress(_Reached):
+            self.model(input_ids=ids, use_cache=False)
         return kept[0], real
 
     @torch.no_grad()

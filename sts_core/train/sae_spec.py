@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -40,7 +41,9 @@ class CorpusSpec:
             raise UserError(f"{where}: share is {self.share!r}", "Give a number above 0.")
         good = isinstance(self.columns, Mapping) and all(isinstance(name, str) for name in self.columns.values())
         if not good or ("answer" in self.columns and "question" not in self.columns):
-            raise UserError(f"{where}: columns must name a text, or a question and its answer", 'For example { text = "body" }.')
+            raise UserError(
+                f"{where}: columns must name a text, or a question and its answer", 'As in { text = "body" }.'
+            )
         _known(self.columns, _COLUMNS, f"{where}: columns")
         _whole(f"{where}: rows_per_chat", self.rows_per_chat, 1)
 
@@ -62,10 +65,10 @@ class SaeSpec:
     tokens: int = 2_000_000
     context: int = 512
     """Longer documents are cut into pieces of this many tokens, each with a position 0 of its own."""
-    batch: int = 2048
+    batch: int = 1024
     """Tokens per training step."""
-    lr: float = 1e-3
-    lr_end: float = 5e-5
+    lr: float = 4e-3
+    lr_end: float = 1e-4
     """Where the cosine ends."""
     warm_up: int = 50
     """Steps over which the learning rate rises from nothing."""
@@ -80,7 +83,7 @@ class SaeSpec:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
-    """Of the language model; the SAE trains in float32."""
+    """Of the language model, and of the products while the SAE trains; its weights train in float32."""
     save_dtype: str = "float16"
     """Of the weights in the file; they load as float32."""
     base: Path = field(default=Path(), compare=False, repr=False)
@@ -113,7 +116,7 @@ class SaeSpec:
                 "Ask for more tokens, a smaller batch or a shorter warm_up.",
             )
         if not self.corpus:
-            raise UserError("No text to train on", 'Add a [[corpus]] table, for example with data = "stdlib" and share = 1.')
+            raise UserError("No text to train on", 'Add a [[corpus]] table, as with data = "stdlib" and share = 1.')
         twice = {entry.data for entry in self.corpus if [c.data for c in self.corpus].count(entry.data) > 1}
         if twice:
             raise UserError(f"The corpus {min(twice)!r} is named twice", "Name it once, with one share.")
@@ -176,11 +179,12 @@ def _toml(value: str | float) -> str:
 def _known(values: Mapping[str, Any], known: list[str] | tuple[str, ...], where: str) -> None:
     for key in values:
         if key not in known:
-            raise UserError(f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}.")
+            close = nearest(str(key), known)
+            raise UserError(f"{where} has an unknown key {key!r}{close}", f"Known keys: {', '.join(known)}.")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) != float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(name: str, value: Any, least: int) -> None:

@@ -1,0 +1,65 @@
+"""The fields a choice is made in: each bound to the URL by its name, its default what the result was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from pages.parts.choices import FIELDS
+
+_LABELS = {"question": "Question", "answer": "Answer", "options": "Options", "cot": "Reasoning"}
+
+
+class Fields:
+    """Draws fields; `usual` holds the value each has when nobody chose."""
+
+    def __init__(self, usual: Mapping[str, Any]) -> None:
+        self.usual = usual
+
+    def now(self, key: str) -> Any:
+        """A choice as it stands before its field is drawn, for the button that opens it carries its value.
+
+        On the very first run the field has no state yet: then it is what the field will take from the URL.
+        """
+        default = self.usual[key]
+        if key in st.session_state:
+            return st.session_state[key] or default
+        if isinstance(default, list):
+            return [name for name in st.query_params.get_all(key) if name in default] or default
+        text = st.query_params.get(key, "")
+        if isinstance(default, int):
+            return int(text) if text.isascii() and text.isdigit() else default
+        return text or default
+
+    def pick(self, label: str, key: str, others: Sequence[str]) -> str:
+        """One of several, or whatever a person types."""
+        options = list(dict.fromkeys([self.usual[key], *others, self.now(key)]))
+        chosen = st.selectbox(label, options, key=key, accept_new_options=True, bind="query-params")
+        return chosen or str(self.usual[key])
+
+    def one_of(self, label: str, key: str, options: Sequence[str], tip: str) -> str:
+        """One of several and nothing else."""
+        first = options.index(self.usual[key])
+        return st.selectbox(label, options, first, key=key, bind="query-params", help=tip) or str(self.usual[key])
+
+    def words(self, label: str, key: str, placeholder: str) -> str:
+        """A line of text; empty where nothing is needed."""
+        return st.text_input(
+            label, self.usual[key], key=key, placeholder=placeholder, bind="query-params", max_chars=1000
+        )
+
+    def whole(self, label: str, key: str, least: int, most: int, tip: str | None = None) -> int:
+        """A whole number."""
+        return st.number_input(label, least, most, self.usual[key], key=key, step=1, help=tip, bind="query-params")
+
+    def columns(self, side: str) -> dict[str, str]:
+        """Which of a file's columns is which of our fields."""
+        st.caption("Columns, where yours are named otherwise:")
+        halves = st.columns(2)
+        chosen = {}
+        for i, field in enumerate(FIELDS):
+            with halves[i % 2]:
+                chosen[f"{side}_{field}"] = self.words(_LABELS[field], f"{side}_{field}", field)
+        return chosen

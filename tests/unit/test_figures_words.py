@@ -1,0 +1,95 @@
+"""The headline claims no more than was measured."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from sts_core.figures.words import error_caption, explanation, headline, shift_title, target_name
+
+PREDICTION = "(prediction, not yet tested here)"
+
+
+def scored(*rows: tuple[str, float, float | None], items: int = 40) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["domain", "value", "se"])
+    return frame.astype({"se": "float64"}).assign(tokens=100, items=items)
+
+
+def test_a_clear_leader_is_named() -> None:
+    said = headline(scored(("math", 1.0, 0.1), ("law", 3.0, 0.1), ("history", 2.0, 0.1)), "gsm-symbolic")
+    assert said == f"Law scores highest of 3 domains for training on gsm-symbolic {PREDICTION}."
+
+
+def test_two_level_leaders_are_named_as_level() -> None:
+    said = headline(scored(("math", 3.0, 0.1), ("law", 3.05, 0.1), ("history", 2.0, 0.1)), "x")
+    assert said.startswith("Law and math score highest of 3 domains")
+    assert said.endswith("within one standard error of each other.")
+
+
+def test_more_level_leaders_are_counted() -> None:
+    rows = [(f"d{i}", 3.0 - 0.01 * i, 0.1) for i in range(5)] + [("far", 1.0, 0.1)]
+    said = headline(scored(*rows), "x")
+    assert said.startswith("D0 and d1 score highest of 6 domains")
+    assert said.endswith("but the first five are within one standard error of the highest.")
+
+
+def test_a_level_domain_further_down_is_counted_too() -> None:
+    rows = [("a", 3.0, 0.01), ("b", 2.99, 0.01), ("c", 2.985, 0.02), ("d", 2.5, 0.01), ("e", 2.4, 2.0), ("f", 1.0, 0.1)]
+    assert headline(scored(*rows), "x").endswith("but four of them are within one standard error of the highest.")
+
+
+def test_the_edge_of_level_is_one_standard_error_of_the_difference() -> None:
+    gap = math.hypot(0.3, 0.4)
+    level = headline(scored(("a", 3.0, 0.3), ("b", 3.0 - gap + 1e-9, 0.4), ("c", 0.0, 0.1)), "x")
+    clear = headline(scored(("a", 3.0, 0.3), ("b", 3.0 - gap - 1e-9, 0.4), ("c", 0.0, 0.1)), "x")
+    assert level.startswith("A and b score highest")
+    assert clear.startswith("A scores highest")
+
+
+def test_when_all_are_level_nobody_is_named() -> None:
+    said = headline(scored(("math", 1.0, 0.5), ("law", 1.1, 0.5), ("history", 1.2, 0.5)), "x")
+    assert said.startswith("No domain of the 3 stands out")
+    assert "math" not in said.lower()
+
+
+def test_one_domain_is_compared_with_nothing() -> None:
+    said = headline(scored(("math", 1.0, 0.5)), "x")
+    assert "nothing to compare it with" in said
+    assert "highest" not in said
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_without_errors_the_order_is_not_claimed(missing: float | None) -> None:
+    said = headline(scored(("math", 1.0, missing), ("law", 2.0, missing)), "x")
+    assert "the order may be chance" in said
+    partly = headline(scored(("math", 1.0, missing), ("law", 2.0, 0.1)), "x")
+    assert "fewer than five questions in one of them" in partly
+
+
+def test_what_was_not_measured_is_left_out_and_said() -> None:
+    said = headline(scored(("math", math.nan, None), ("law", 2.0, 0.1), ("history", 1.0, 0.1)), "x")
+    assert "of 2 domains" in said
+    assert said.endswith("; one could not be measured.")
+
+
+def test_nothing_measured_at_all() -> None:
+    assert headline(scored(("math", math.nan, None)), "x").startswith("No domain could be scored")
+    assert headline(scored(), "x").startswith("No domain could be scored")
+
+
+def test_the_caption_tells_what_the_whiskers_are() -> None:
+    assert error_caption(scored(("a", 1, 0.1))) == "± 1 s.e., 40 questions a domain"
+    some = scored(("a", 1, 0.1), ("b", 1, None))
+    assert "1 without an error" in error_caption(some)
+    assert error_caption(scored(("a", 1, None))).startswith("No error is known")
+
+
+def test_other_sentences() -> None:
+    assert shift_title(0.331, 100, 4096) == "100 of 4\u202f096 features hold 33\u202f% of the shift"
+    assert shift_title(math.nan, 100, 4096) == "No shift was measured"
+    assert target_name("/data/sets/limo.jsonl") == "limo.jsonl"
+    assert target_name("GAIR/LIMO-v2.1") == "GAIR/LIMO-v2.1"
+    assert "own worked examples" in explanation("sts_icl", 100, "x")
+    assert "on a domain's questions" in explanation("sts_act", 100, "x")
