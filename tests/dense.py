@@ -1,7 +1,7 @@
 """The whole of sections 2 to 5 of METHOD once more, the plain way, in float64, with none of the product's code.
 
-Every prompt is rendered by the model's own chat template and run alone and whole through all of the model; every token's
-features are kept. Which rows were drawn is taken from the manifest: the draw itself is tested where it is made.
+Every prompt is rendered by the model's own chat template and run alone and whole through all of the model; every
+token's features are kept. Which rows were drawn is taken from the manifest: the draw itself is tested where it is made.
 """
 
 from __future__ import annotations

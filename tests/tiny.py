@@ -201,12 +201,12 @@ def save_sae(
     return folder
 
 
-def rows(count: int, seed: int = 0, words: tuple[int, int] = (4, 14)) -> list[dict[str, Any]]:
-    """Questions of unequal length with a short answer and a worked one."""
+def rows(count: int, seed: int = 0, words: tuple[int, int] = (4, 14), opening: str = "") -> list[dict[str, Any]]:
+    """Questions of unequal length, all with the same opening, each with a short answer and a worked one."""
     draw = random.Random(f"rows {seed}")
     made = []
     for number in range(count):
-        question = f"{sentence(draw, draw.randint(*words))} {number}"
+        question = f"{opening}{sentence(draw, draw.randint(*words))} {number}"
         made.append({"question": question, "answer": str(draw.randint(0, 99)), "cot": sentence(draw, 5)})
     return made
 
@@ -247,9 +247,9 @@ class World(NamedTuple):
 
 
 def world(folder: Path, architecture: Architecture = "standard", style: Style = "chatml", **changes: Any) -> World:
-    """Build it: law has only seven rows, so four can be queried; the rest have plenty."""
+    """Build it. Of law's seven rows four can be queried, the rest have plenty; physics' questions begin alike."""
     write_rows(folder / "target.jsonl", rows(60, seed=1))
-    write_rows(folder / "physics.jsonl", rows(80, seed=2))
+    write_rows(folder / "physics.jsonl", rows(80, seed=2, opening="seven train "))
     write_rows(folder / "law.jsonl", rows(7, seed=3))
     write_rows(folder / "law_demos.jsonl", rows(4, seed=4))
     model_folder = save_model(folder / "tiny-llama", "llama", style, **changes)

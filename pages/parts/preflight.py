@@ -6,6 +6,7 @@ process makes while the page stays usable.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import streamlit as st
@@ -21,11 +22,14 @@ from sts_core.figures.numbers import count, duration, number
 from sts_core.jobs.folder import Job
 from sts_core.jobs.launch import start
 from sts_core.jobs.watch import newest, running
+from sts_core.store.results import listing
 
 EVERY = 0.5
 PROMPTS = 2
 PATIENCE = 180.0
 """Seconds a person waits for the prompts of a set."""
+FRESH = 60.0
+"""Seconds for which a plan is believed by a page that is loaded anew."""
 _ASKED, _SEEN = "plans_asked", "plan_seen"
 _DEVICES = {"cpu": "this CPU", "cuda": "this GPU", "cuda:0": "this GPU", "mps": "this Mac's GPU"}
 
@@ -89,7 +93,7 @@ def _checks(plan: dict[str, Any]) -> None:
 def _buttons(selection: Selection, answer: Answer) -> None:
     plan = answer.plan or {}
     is_shown = selection.stored is not None and not selection.stale
-    can_show = bool(plan.get("stored")) and not is_shown
+    can_show = not is_shown and any(stored.key == plan.get("key") for stored in listing())
     with st.container(horizontal=True, key="measure_buttons", gap="xsmall"):
         if can_show:
             st.button(
@@ -181,9 +185,34 @@ def _ask(spec: dict[str, Any]) -> Asked:
     for other in [key for key, one in asked.items() if key != text and one.answer() is None]:
         asked.pop(other).drop()
     if text not in asked:
-        asked[text] = Asked(spec)
+        asked[text] = _fresh_answer(text) or Asked(spec)
+    if asked[text].answer() is not None:
+        _remember(text, asked[text])
     return asked[text]
 
 
+def _remember(text: str, asked: Asked) -> None:
+    answered, now = _answered(), time.monotonic()
+    for old in [key for key, (when, _) in list(answered.items()) if now - when > FRESH]:
+        answered.pop(old, None)
+    answered.setdefault(text, (now, asked))
+
+
+def _fresh_answer(text: str) -> Asked | None:
+    """What another session, or this one before it was loaded anew, was told a moment ago."""
+    when, asked = _answered().get(text, (0.0, None))
+    if asked is not None and time.monotonic() - when < FRESH:
+        return asked
+    _answered().pop(text, None)
+    return None
+
+
+@st.cache_resource(show_spinner=False)
+def _answered() -> dict[str, tuple[float, Asked]]:
+    return {}
+
+
 def _forget(spec: dict[str, Any]) -> None:
-    st.session_state.get(_ASKED, {}).pop(as_toml(spec), None)
+    text = as_toml(spec)
+    st.session_state.get(_ASKED, {}).pop(text, None)
+    _answered().pop(text, None)

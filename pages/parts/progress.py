@@ -80,7 +80,7 @@ def _draw_panel(job: Job) -> None:
     st.markdown(f"**Measuring** {plain(job.title)}")
     st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
     st.caption(amounts(job) or "The size of the work is not known yet.")
-    st.button("Cancel", key=f"cancel_{job.id}", icon=":material/close:", on_click=stop, args=(job.id,))
+    cancel_button(job)
 
 
 def _looked_at(job_id: str) -> Job:
@@ -93,7 +93,8 @@ def _looked_at(job_id: str) -> Job:
     return job
 
 
-def stop(job_id: str) -> None:
-    """Cancel a job, and say so."""
-    with told():
-        st.toast(plain(cancel(job_id).message))
+def cancel_button(job: Job) -> None:
+    """The button that ends a job; what came of it is told, and the page drawn anew."""
+    if st.button("Cancel", key=f"cancel_{job.id}", icon=":material/close:"):
+        st.toast(plain(cancel(job.id).message))
+        st.rerun()

@@ -8,7 +8,7 @@ from sts_core.figures.theme import TOKENS, Mode
 
 _CSS = """
 <style>
-[data-testid="stMainBlockContainer"] { max-width: 1440px; }
+[data-testid="stMainBlockContainer"] { max-width: 1440px; padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
 [data-testid="stMain"] { font-variant-numeric: tabular-nums; }
 .st-key-context { padding-bottom: .35rem; border-bottom: 1px solid #8884; }
 .st-key-chips { min-width: 0; overflow-x: auto; scrollbar-width: none; margin-left: -.5rem; }
@@ -17,9 +17,13 @@ _CSS = """
 .st-key-answer h1 { max-width: 62rem; padding-block: .75rem .25rem; line-height: 1.22; }
 .st-key-checks p { font-size: .92rem; line-height: 1.4; padding-left: 1.45rem; text-indent: -1.45rem; }
 .st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
-[data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit; }
-.st-key-chips button:hover, .st-key-chips button:focus { color: inherit; }
-@media (max-width: 640px) { .st-key-answer h1 { font-size: 1.45rem; } }
+[data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit !important; }
+.st-key-chips button:hover, .st-key-chips button:focus { color: inherit !important; }
+@media (min-width: 641px) { .st-key-chips { flex-wrap: wrap; row-gap: 0; } }
+@media (max-width: 640px) {
+  .st-key-answer h1 { font-size: 1.45rem; }
+  .st-key-chips { mask-image: linear-gradient(to right, #000 82%, transparent); padding-right: 3rem; }
+}
 </style>
 """
 

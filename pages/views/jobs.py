@@ -10,7 +10,7 @@ from pages.parts.context import context_bar
 from pages.parts.disk import rooms, taken
 from pages.parts.escape import plain
 from pages.parts.messages import show_empty, told
-from pages.parts.progress import EVERY, amounts, result_key, share, stop
+from pages.parts.progress import EVERY, amounts, cancel_button, result_key, share
 from pages.parts.selection import show_next
 from sts_core import folders
 from sts_core.figures.numbers import count, day, duration, size
@@ -91,7 +91,7 @@ def show_job(job: Job) -> None:
 
 def _buttons(job: Job) -> None:
     if job.active:
-        st.button("Cancel", key=f"cancel_{job.id}", icon=":material/close:", on_click=stop, args=(job.id,))
+        cancel_button(job)
     elif job.state == "done" and st.button("Show", key=f"show_{job.id}", icon=":material/align_horizontal_left:"):
         with told():
             if key := result_key(job):

@@ -34,7 +34,7 @@ def page() -> None:
         return
     folder, key = str(selection.stored.folder), selection.stored.key
     answer = st.container(key="answer", gap="small")
-    main, side = st.columns([0.66, 0.34], gap="large")
+    main, side = st.columns([0.66, 0.34], gap="medium")
     with main:
         metric, n = choose_score(sizes(folder, key))
         table = scores(folder, key, metric, n)

@@ -37,7 +37,7 @@ def domain_bars(
     `caption` is lines under the axis: what the whiskers are, and where the numbers come from. `narrow` leaves the
     numbers at the right out, for a strip beside something else; they stay in the hover.
     """
-    measured = scores[[known(v) for v in scores["value"]]].sort_values(["value", "domain"], ascending=[False, True])
+    measured = scores[scores["value"].map(known).astype(bool)].sort_values(["value", "domain"], ascending=[False, True])
     rows = pd.concat([measured, scores.drop(measured.index)])
     figure = go.Figure(layout={"template": template(mode)})
     _add_bars(figure, rows, mode)

@@ -51,11 +51,13 @@ def signed(value: float | None, digits: int = 3) -> str:
 def column_decimals(values: Iterable[float | None], errors: Iterable[float | None]) -> int:
     """The decimals a column of values with errors shares: those that show one digit of the middle error.
 
-    Where no error is known, those that show three digits of the largest value.
+    They are one more where the smallest error would else be written as 0; where no error is known, they show three
+    digits of the largest value.
     """
     sizes = sorted(abs(e) for e in errors if e is not None and math.isfinite(e) and e != 0)
     if sizes:
-        return min(8, max(0, -_magnitude(sizes[len(sizes) // 2])))
+        decimals = max(0, -_magnitude(sizes[len(sizes) // 2]))
+        return min(8, decimals + (round(sizes[0], decimals) == 0))
     largest = max((abs(v) for v in values if v is not None and math.isfinite(v)), default=0.0)
     return min(8, max(0, 2 - _magnitude(largest))) if largest else 2
 

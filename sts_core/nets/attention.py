@@ -20,6 +20,9 @@ NAME = "sts_shared_beginning"
 _SCORES_AT_ONCE = 6_000_000
 """Attention scores held at a time; small enough to stay near the processor's caches."""
 
+_OTHERS = ("s_aux", "position_bias")
+"""What some families add to their scores and this function does not know: better refused than left out."""
+
 
 class Beginning:
     """Keys and values [1, heads, tokens, head size] of a shared beginning, a pair a layer."""
@@ -59,12 +62,14 @@ def attend(
     scaling: float | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Tensor, None]:
     """softmax(scores over the beginning and the row's own tokens so far) · values: [rows, tokens, heads, head size].
 
     `query` is [rows, heads, tokens, head size]; `key` and `value` may have fewer heads (grouped queries).
     """
+    if any(more.get(name) is not None for name in _OTHERS):
+        raise NotImplementedError(f"attention with {', '.join(name for name in _OTHERS if more.get(name) is not None)}")
     desk: Desk = module.sts_desk  # type: ignore[assignment]
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -28,6 +28,7 @@ class Prefix(NamedTuple):
 
 
 EMPTY = Prefix(None, 0)
+_KINDS = {"full_attention", "sliding_attention"}
 
 
 class Decoder:
@@ -46,6 +47,16 @@ class Decoder:
     def _catch(self, _module: Any, _inputs: Any, output: Any) -> None:
         # A block hands back its residual stream as a tensor, or first in a tuple.
         self._caught = output[0] if isinstance(output, tuple) else output
+
+    def check(self) -> None:
+        """Refuse a family whose attention is not of the kind that `attention` stands in for: tried on one token."""
+        kinds = set(getattr(self._model.config, "layer_types", None) or ())
+        try:
+            beginning = self.prefix([0]).beginning
+        except NotImplementedError:
+            beginning = None
+        if beginning is None or len(beginning.layers) != self.layer + 1 or not kinds <= _KINDS:
+            raise _unknown(self._model, "attention")
 
     @torch.inference_mode()
     def prefix(self, ids: list[int]) -> Prefix:
@@ -96,7 +107,9 @@ def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str) -> Decode
             raise UserError(
                 f"The weights of {info.name} hold values that are not finite ({name})", "Save the model again."
             )
-    return Decoder(model.to(device), layer)
+    decoder = Decoder(model.to(device), layer)
+    decoder.check()
+    return decoder
 
 
 def _blocks(model: PreTrainedModel) -> Any:
@@ -106,7 +119,11 @@ def _blocks(model: PreTrainedModel) -> Any:
             blocks = getattr(owner, name, None)
             if isinstance(blocks, torch.nn.ModuleList):
                 return blocks
-    raise UserError(
-        f"The blocks of a {model.config.model_type} model are not known here",
-        "Use a Llama, Qwen, Mistral, Gemma or GPT model.",
+    raise _unknown(model, "list of blocks")
+
+
+def _unknown(model: PreTrainedModel, what: str) -> UserError:
+    return UserError(
+        f"The {what} of a {model.config.model_type} model is not known here",
+        "Use a Llama, Qwen, Mistral, Gemma, Phi, OLMo, GPT-2 or GPT-NeoX model.",
     )

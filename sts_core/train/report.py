@@ -11,7 +11,6 @@ With x the residuals [tokens, width], x̂ their reconstruction, over the tokens 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -45,8 +44,10 @@ class QualitySums:
     @classmethod
     def empty(cls, width: int, features: int) -> QualitySums:
         """Of no tokens."""
-        sizes = {"fired": features, "value": width, "square": width, "error": width}
-        return cls(**{name: torch.zeros(size, dtype=torch.float64) for name, size in sizes.items()})
+        fired, value, square, error = (
+            torch.zeros(size, dtype=torch.float64) for size in (features, width, width, width)
+        )
+        return cls(fired, value, square, error)
 
     def __add__(self, other: QualitySums) -> QualitySums:
         return QualitySums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -58,10 +59,10 @@ class QualitySums:
         told |= dict.fromkeys(names, None)
         if self.tokens > 1:  # one token has no variance
             told |= {name: round(number, 5) for name, number in zip(names, self._of_residuals(), strict=True)}
-        names = ("ce_clean", "ce_sae", "ce_zero", "ce_recovered")
-        told |= {"ce_tokens": self.ce_tokens, **dict.fromkeys(names, None)}
+        losses = ("ce_clean", "ce_sae", "ce_zero", "ce_recovered")
+        told |= {"ce_tokens": self.ce_tokens, **dict.fromkeys(losses, None)}
         if self.ce_tokens:
-            told |= {name: round(number, 5) for name, number in zip(names, self._of_losses(), strict=True)}
+            told |= {name: round(number, 5) for name, number in zip(losses, self._of_losses(), strict=True)}
         return told
 
     def _of_residuals(self) -> tuple[float, ...]:
@@ -87,28 +88,29 @@ def measure_quality(
 
     `limit` is the residual norm above which a token is an attention sink. The sums are on the CPU.
     """
-    everything, done = len(pieces) * (tokens // len(pieces)), 0
-    sums = []
-    for own in pieces:
+    chosen = [_drawn(own, tokens // len(pieces)) for own in pieces]
+    everything, done, sums = sum(len(piece.ids) for own in chosen for piece in own), 0, []
+    for own in chosen:
         total = QualitySums.empty(reader.width, sae.cfg.d_sae)
-        for group in _up_to(own, tokens // len(pieces)):
+        for group in batches(iter(own), seed=0, window=64):
             needs_ce = total.ce_tokens < ce_tokens // len(pieces)
             total += _batch(reader, sae, group, limit, needs_ce)
-            watch(Progress("measuring the SAE's quality", min(done + total.tokens, everything), everything))
-        done += total.tokens
+            done += sum(len(piece.ids) for piece in group)
+            watch(Progress("measuring the SAE's quality", done, everything))
         sums.append(total)
     return sums
 
 
-def _up_to(pieces: list[Piece], tokens: int) -> Iterator[list[Piece]]:
-    """Batches of pieces drawn from all documents until they hold `tokens` tokens, or of all pieces."""
-    taken, count = [], 0
+def _drawn(pieces: list[Piece], tokens: int) -> list[Piece]:
+    """Pieces drawn from all documents until they hold `tokens` tokens, or all pieces."""
+    taken: list[Piece] = []
+    count = 0
     for piece in random.Random(0).sample(pieces, len(pieces)):
         if count >= tokens:
             break
         taken.append(piece)
         count += len(piece.ids)
-    return batches(iter(taken), seed=0, window=64)
+    return taken
 
 
 @torch.no_grad()

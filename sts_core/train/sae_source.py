@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from sts_core.errors import UserError
 from sts_core.text.corpora import Corpus, Document
@@ -111,8 +112,9 @@ class _Reached(Exception):
 class Reader:
     """A language model seen at one block: its residuals, and its logits with residuals replaced."""
 
-    def __init__(self, model: nn.Module, layer: int) -> None:
-        self.model = model.eval()
+    def __init__(self, model: PreTrainedModel, layer: int) -> None:
+        self.model = model
+        self.model.eval()
         self.block_name, self.block = _block(model, layer)
         self.width = int(model.config.get_text_config().hidden_size)
         self.device = next(model.parameters()).device
@@ -164,7 +166,7 @@ class Reader:
             handle.remove()
 
 
-def _block(model: nn.Module, layer: int) -> tuple[str, nn.Module]:
+def _block(model: PreTrainedModel, layer: int) -> tuple[str, nn.Module]:
     """A decoder's block by number, with its name: the one list of modules that is as long as the model is deep."""
     depth = int(model.config.get_text_config().num_hidden_layers)
     for name, module in model.named_modules():

@@ -17,7 +17,6 @@ from pages.parts import plan, selection
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN: dict[str, Any] = {
     "key": "feedfeedfeedfeedfeed",
-    "stored": False,
     "device": "cpu",
     "sets": [{"set": "target", "rows": 9, "items": 7, "tokens": 443, "asked": 400, "demos": 2, "dropped": {"long": 1}}],
     "work": {"tokens": 23_461, "seconds": 27.6, "memory_gb": 1.39, "rate": 1505},

@@ -65,12 +65,9 @@ def test_other_choices_make_the_result_stale(app: App, pages_cache: Path) -> Non
     assert test.button(key="measure").label == "Measure"
 
 
-def test_a_stored_result_of_other_choices_is_offered(
-    app: App, pages_cache: Path, tell_plan: Callable[..., None]
-) -> None:
+def test_a_stored_result_of_other_choices_is_offered(app: App, pages_cache: Path) -> None:
     make_result(folders.results())
-    stored = make_result(folders.results(), key="feedfeedfeedfeedfeed", spec=make_spec(run={"seed": 7}), seed=7)
-    tell_plan(PLAN | {"stored": True})
+    stored = make_result(folders.results(), key=PLAN["key"], spec=make_spec(run={"seed": 7}), seed=7)
     test = app(result="0123456789ab", seed="7")
     test.button(key="show_stored").click().run()
     assert test.query_params["result"] == str(stored.manifest["key"])[:12]

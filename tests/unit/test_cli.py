@@ -140,8 +140,10 @@ def test_what_needs_no_model_imports_no_torch(world: tiny.World, tmp_path: Path)
     """Also a run whose result is in the store already: that is why it takes no time."""
     path, out = str(world.toml()), str(tmp_path / "out")
     assert main(["run", path, "--out", out]) == 0
-    commands = [["--help"], ["jobs"], ["jobs", "--json"], ["score", out, "--n", "10"], ["run", "--help"],
-                ["score", "nowhere"], ["run", path, "--out", str(tmp_path / "again")], ["plan", "nowhere.toml"]]  # fmt: skip
+    commands = [
+        ["--help"], ["jobs"], ["jobs", "--json"], ["score", out, "--n", "10"], ["run", "--help"], ["score", "nowhere"],
+        ["run", path, "--out", str(tmp_path / "again")], ["plan", "nowhere.toml"],
+    ]  # fmt: skip
     if not list(Path("/dev").glob("nvidia[0-9]*")):
         commands.append(["doctor"])
     ran = python("-c", LIGHT.format(commands=commands))

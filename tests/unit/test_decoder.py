@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from sts_core.errors import UserError
 from sts_core.nets.decoder import Decoder, load_decoder
@@ -132,3 +132,55 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> 
     with pytest.raises(UserError, match="not finite") as caught:
         decoder(folder, 1)
     assert caught.value.hint
+
+
+SHAPE = {
+    "hidden_size": tiny.WIDTH, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 256, "vocab_size": VOCABULARY, "pad_token_id": None,
+    "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+MORE: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": tiny.WINDOW},
+    "qwen3": {"head_dim": 8},
+    "gemma3_text": {"head_dim": 8, "sliding_window": tiny.WINDOW, "sliding_window_pattern": 2},
+    "phi3": {"sliding_window": tiny.WINDOW},
+    "olmo2": {},
+    "cohere2": {"sliding_window": tiny.WINDOW},
+}
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "gpt_oss": {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},  # a learned sink beside the keys
+    "bloom": {"n_layer": 3, "n_head": 4},  # scores that fall with distance, in code of its own
+    "falcon": {"alibi": True},
+    "gptj": {"n_embd": 32, "n_layer": 3, "n_head": 4, "rotary_dim": 4, "n_positions": 256},
+}
+
+
+def built(family: str, changes: dict[str, Any]) -> Any:
+    """A model of a family with random weights, with transformers' plainest attention."""
+    torch.manual_seed(0)
+    configured = AutoConfig.for_model(family, **{**SHAPE, **changes})
+    model = AutoModelForCausalLM.from_config(configured, dtype=torch.float32, attn_implementation="eager").eval()
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            weight.data = torch.randn(weight.shape) * (1.0 if "emb" in name else 0.35)
+    return model
+
+
+@pytest.mark.parametrize("family", MORE)
+def test_more_families_are_transformers_own_after_a_prefix(family: str) -> None:
+    model = built(family, MORE[family])
+    prefix, row = some_ids(1, 3 * tiny.WINDOW + 2), some_ids(2, 17)
+    with torch.inference_mode():
+        own = model(torch.tensor([prefix + row]), output_hidden_states=True).hidden_states[2][0]
+    net = Decoder(model.base_model, 1)
+    net.check()
+    assert_close(net.residuals([some_ids(3, 30), row], net.prefix(prefix))[1, : len(row)], own[len(prefix) :].double())
+
+
+@pytest.mark.parametrize("family", OTHERWISE)
+def test_families_whose_attention_is_another_are_refused(tmp_path: Path, family: str) -> None:
+    """Rather than measured wrongly."""
+    built(family, OTHERWISE[family]).save_pretrained(tmp_path)
+    tiny.tokenizer("chatml").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="not known here"):
+        decoder(tmp_path, 1)

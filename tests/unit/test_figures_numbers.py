@@ -56,6 +56,8 @@ def test_an_error_shows_one_digit_and_the_value_follows_it() -> None:
 
 def test_a_column_shares_its_decimals() -> None:
     assert column_decimals([0.1, 0.2, 0.3], [0.003, 0.0021, 0.0008]) == 3
+    assert column_decimals([0.1, 0.2, 0.3], [0.003, 0.0021, 0.0004]) == 4
+    assert column_decimals([0.1, 0.2, 0.3], [0.003, 0.0021, 0.0000008]) == 4
     assert column_decimals([4.3, 1.2], [None, math.nan]) == 2
     assert column_decimals([0.0123], [None]) == 4
     assert column_decimals([], []) == 2

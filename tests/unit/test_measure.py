@@ -34,6 +34,8 @@ class Case(NamedTuple):
     """After dropping outliers."""
     net: dense.Dense
     dropped: dict[str, int]
+    one_arm: dict[str, int]
+    """Tokens of each set that exceed the threshold in just one of the arms."""
 
     def features(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         return self.net.features(self.sets[name].base), self.net.features(self.sets[name].icl)
@@ -64,13 +66,14 @@ CASES: dict[str, dict[str, Any]] = {
     "both spans, filter off": {"pool": {"tokens": "query+answer", "outliers": "off"}},
     "answer": {"pool": {"tokens": "answer"}},
     "outliers": {"pool": {"outliers": 6.0}},
+    "outliers in one arm": {"pool": {"outliers": 1.1}},
 }
 
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("world")
-    planted = request.param == "outliers"
+    planted = "outliers" in request.param
     world = tiny.world(folder, style="llama3" if planted else "chatml")
     if planted:
         plant_outlier(world)
@@ -83,15 +86,17 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     used = result.manifest["sets"]
     parts = {"target": plain["target"], **{domain["name"]: domain for domain in plain["domains"]}}
     sets = {name: net.set(part, used[name], pool) for name, part in parts.items()}
-    dropped = dict.fromkeys(sets, 0)
+    dropped, one_arm = dict.fromkeys(sets, 0), dict.fromkeys(sets, 0)
     medians = plain.get("pool", {}).get("outliers", 8.0)
     if medians != "off":
         most = dense.outlier_norm(sets["target"], medians)
         assert result.manifest["outlier_norm"] == pytest.approx(most, rel=EXACT)
         kept = {name: dense.without_outliers(tokens, most) for name, tokens in sets.items()}
         dropped = {name: len(sets[name].item) - len(kept[name].item) for name in sets}
+        over = {name: [np.linalg.norm(arm, axis=1) > most for arm in (s.base, s.icl)] for name, s in sets.items()}
+        one_arm = {name: int((base != icl).sum()) for name, (base, icl) in over.items()}
         sets = kept
-    return Case(result, plain, sets, net, dropped)
+    return Case(result, plain, sets, net, dropped, one_arm)
 
 
 def assert_columns(table: pd.DataFrame, expected: dict[str, np.ndarray]) -> None:
@@ -181,7 +186,7 @@ def test_fewer_than_five_items_leave_the_error_null(case: Case) -> None:
     )
 
 
-def test_outliers_are_dropped_in_both_arms_and_counted(case: Case, request: pytest.FixtureRequest) -> None:
+def test_outliers_are_dropped_in_both_arms_and_counted(case: Case) -> None:
     manifest = case.result.manifest
     assert {name: manifest["sets"][name]["outliers"] for name in case.sets} == case.dropped
     assert manifest["tokens"]["dropped_outliers"] == sum(case.dropped.values())
@@ -192,6 +197,8 @@ def test_outliers_are_dropped_in_both_arms_and_counted(case: Case, request: pyte
         assert case.dropped["target"] > 0
         assert case.dropped["physics"] > 0
         assert case.dropped["law"] == 0
+    if case.spec.get("pool", {}).get("outliers") == 1.1:
+        assert min(case.one_arm.values()) > 0
 
 
 def test_the_manifest_says_what_was_done(case: Case) -> None:
@@ -234,7 +241,7 @@ def test_budgets_are_reached_in_whole_items(case: Case) -> None:
 
 
 def test_too_few_rows_is_a_warning_in_the_manifest(case: Case) -> None:
-    tokens = case.result.manifest["sets"]["law"]["tokens"]
+    tokens = case.result.manifest["sets"]["law"]["tokens"] + case.dropped["law"]
     assert any(f"law: {tokens:,} of the 100,000 tokens" in warning for warning in case.result.manifest["warnings"])
 
 

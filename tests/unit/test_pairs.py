@@ -163,6 +163,23 @@ def test_questions_with_the_templates_own_markers_are_dropped(tmp_path: Path, st
     assert all(number >= 20 for number in got.demo_rows)
 
 
+def test_a_query_that_is_tokenised_differently_after_demonstrations_is_dropped(plenty: Path) -> None:
+    class Fickle(Prompter):
+        """Splits the pooled text otherwise in a longer prompt, when it names a river."""
+
+        def prompt(self, texts: list[str], pooled: int) -> Any:
+            made = super().prompt(texts, pooled)
+            if len(texts) > 1 and "river" in texts[-1]:
+                made.ids[made.spans[0][0]] += 1
+            return made
+
+    got = build_pairs(DataSpec(name="physics", data=str(plenty)), Fickle(tokenizer("chatml")), "query", LONG, 0)
+    assert got.dropped["tokenised differently after demonstrations"] > 0
+    assert got.pairs
+    assert not any("river" in pair.base.text for pair in got.pairs)
+    assert all(pooled(pair.base) == pooled(pair.icl) for pair in got.pairs)
+
+
 def test_answers_the_template_would_change_are_not_used(tmp_path: Path) -> None:
     """As reasoning models' templates do, which cut the thoughts out of earlier answers."""
     thinking = tiny.tokenizer("chatml")

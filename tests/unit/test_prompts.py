@@ -78,12 +78,21 @@ def test_a_tokenizer_without_bos_gets_none() -> None:
 
 @pytest.mark.parametrize("style", tiny.STYLES)
 def test_each_span_decodes_to_its_text(style: tiny.Style) -> None:
-    """Up to the white space around it, which the tokens at the edge may share with the template."""
+    """Or, where the first word's token begins in the template, to the rest: no token holds anything from outside."""
     got = prompter(style).prompt(TEXTS[:4], pooled=2)
     for span, text in zip(got.spans, TEXTS[2:4], strict=True):
         inside = decoded(style, got.ids[slice(*span)])
-        assert inside.strip() in text
-        assert len(text) - len(inside.strip()) <= len(text.split()[0])  # at most the first word hangs on the template
+        assert inside in text
+        assert len(text) - len(inside) <= len(text.split()[0])  # at most the first word hangs on the template
+
+
+@pytest.mark.parametrize("style", ["plain", "plain-bos"])
+def test_a_token_that_begins_outside_the_text_is_left_out(style: tiny.Style) -> None:
+    """` river` is one token, and its space is the plain template's."""
+    got = prompter(style).prompt(["river stone"], pooled=1)
+    start, end = got.spans[0]
+    assert decoded(style, got.ids[start - 1 : end]) == " river stone"
+    assert decoded(style, got.ids[start:end]) == " stone"
 
 
 @pytest.mark.parametrize("style", CHATS)
