@@ -20,14 +20,12 @@ workbench = st.Page(
     icon=":material/align_horizontal_left:",
     url_path="workbench",
     default=True,
-    help="Choose a model, an SAE and a target set; measure; see which domains the training is predicted to touch.",
 )
 jobs = st.Page(
     "pages/views/jobs.py",
     title="Jobs & cache",
     icon=":material/inventory_2:",
     url_path="jobs",
-    help="What runs and what ran, the stored results, and the room they take.",
 )
 page = st.navigation([workbench, jobs], position="hidden")
 with st.sidebar:

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts.choices import DEFAULTS, FIELDS, FILE_TYPES, FULL, QUICK, short
 from pages.parts.escape import plain
 from pages.parts.fields import Fields
-from pages.parts.progress import job_line
+from pages.parts.progress import job_line, look_for_end
 from pages.parts.selection import KEY_HEAD, Selection, measured_with, select, settle, show_next
 from pages.parts.uploads import keep_domain_files, keep_target_file
 from sts_core.figures.numbers import count, day
@@ -24,6 +24,7 @@ _EXAMPLES = "Worked examples before a question."
 
 def context_bar() -> Selection:
     """Draw the line and return what is selected."""
+    look_for_end()
     stored, shown = settle()
     fields = Fields(measured_with(shown))
     with st.container(key="context", horizontal=True, vertical_alignment="center", gap="small"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from sts_core.errors import UserError
 from sts_core.stats.ranking import concentration
 from sts_core.store.features import domain_means, top_features
 
@@ -16,8 +19,7 @@ from sts_core.store.features import domain_means, top_features
 @st.cache_data(max_entries=64, show_spinner=False)
 def standard_scores(folder: str, key: str) -> pd.DataFrame:
     """The scores that lie ready in the result, for power 1: `domain, metric, n, value, se, tokens, items`."""
-    table = pq.read_table(Path(folder) / "scores.parquet", filters=[("power", "==", 1)])
-    return table.to_pandas()
+    return _table(Path(folder) / "scores.parquet", filters=[("power", "==", 1)]).to_pandas()
 
 
 def scores(folder: str, key: str, metric: str, n: int) -> pd.DataFrame:
@@ -47,7 +49,16 @@ def most_shifted(folder: str, key: str, limit: int) -> pd.DataFrame:
 @st.cache_data(max_entries=16, show_spinner=False)
 def held_by_top(folder: str, key: str, n: int) -> tuple[float, int]:
     """The share of the whole shift that the top n features hold, and how many features there are."""
-    shift = pq.read_table(Path(folder) / "shift.parquet", columns=["shift_icl"])["shift_icl"].to_numpy()
+    shift = _table(Path(folder) / "shift.parquet", columns=["shift_icl"])["shift_icl"].to_numpy()
     if not np.isfinite(shift).all() or shift.sum() <= 0:
         return float("nan"), len(shift)
     return float(concentration(shift)[min(n, len(shift)) - 1]), len(shift)
+
+
+def _table(path: Path, **what: Any) -> pa.Table:
+    try:
+        return pq.read_table(path, **what)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"The result's file {path.name} cannot be read", "Measure it again, or look at another."
+        ) from error

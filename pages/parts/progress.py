@@ -23,7 +23,7 @@ def job_line() -> None:
     job = running("run")
     if job is None:
         return
-    with st.container(key="jobline", width=210):
+    with st.container(key="jobline", width=150):
         st.fragment(_line, run_every=EVERY)(job.id)
 
 
@@ -31,6 +31,22 @@ def job_panel(job: Job) -> None:
     """The running job with all that is known of it, and the button that ends it."""
     st.session_state[_WATCHED] = job.id
     st.fragment(_panel, run_every=EVERY)(job.id)
+
+
+def look_for_end() -> None:
+    """When the job this session watched has brought a result, look at that from now on."""
+    job_id = st.session_state.get(_WATCHED)
+    if job_id is None:
+        return
+    try:
+        job = read(job_id)
+    except UserError:  # its folder was taken away
+        del st.session_state[_WATCHED]
+        return
+    if not job.active:
+        del st.session_state[_WATCHED]
+        if job.state == "done" and (key := result_key(job)):
+            show_next(key)
 
 
 def share(job: Job) -> float | None:
@@ -73,7 +89,7 @@ def _panel(job_id: str) -> None:
 def _draw_line(job: Job) -> None:
     done = share(job)
     left = f" · {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
-    st.progress(done or 0.0, text=f"{plain(job.stage or 'starting')} {percent(done) if done is not None else ''}{left}")
+    st.progress(done or 0.0, text=f"{percent(done)}{left}" if done else "starting")
 
 
 def _draw_panel(job: Job) -> None:
@@ -87,8 +103,6 @@ def _looked_at(job_id: str) -> Job:
     """The job; when it has ended the whole page is drawn anew, with what came of it."""
     job = read(job_id)
     if not job.active:
-        if st.session_state.pop(_WATCHED, None) == job.id and job.state == "done" and (key := result_key(job)):
-            show_next(key)
         st.rerun()
     return job
 

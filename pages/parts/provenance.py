@@ -32,7 +32,7 @@ def provenance(result: Result, stored: Stored) -> None:
                 st.markdown(f":orange[:material/warning:] {plain(warning)}")
         with right:
             st.caption("The settings as a file: `sts run spec.toml --out DIR` measures the same on a command line.")
-            st.code(as_toml(manifest["spec"]), language="toml", height=320)
+            st.code(as_toml(manifest["spec"]), language=None, height=320)
         with st.container(horizontal=True):
             _downloads(manifest, stored)
 

@@ -42,16 +42,13 @@ class Selection(NamedTuple):
 
 
 def settle() -> tuple[list[Stored], Stored | None]:
-    """The stored results and the one to look at. Called once a run, before any widget of the choices."""
+    """The stored results and the one to look at. Called once a run, before any field of the choices."""
     stored = _one_a_key(listing())
-    wanted = st.session_state.pop(_NEXT, None)
-    shown = _matching(stored, wanted) if wanted else None
-    if shown is not None:
-        st.query_params[_RESULT] = shown.key[:KEY_HEAD]
-        st.session_state.update(measured_with(shown))
-    else:
-        shown = _remembered(stored)
-    st.session_state[_SHOWN] = shown.key if shown and _RESULT in st.query_params else None
+    picked = _matching(stored, st.session_state.pop(_NEXT, ""))
+    if picked is not None:
+        st.session_state.update(measured_with(picked))
+    shown = picked or _remembered(stored)
+    _tell_link(shown)
     return stored, shown
 
 
@@ -88,13 +85,20 @@ def open_stored(folder: str, key: str) -> Result:
 def _remembered(stored: list[Stored]) -> Stored | None:
     """The URL's result, else the one this session looked at on another page, else the newest."""
     asked = st.query_params.get(_RESULT, "")
-    found = _matching(stored, asked or st.session_state.get(_SHOWN) or "")
-    if found is not None:
-        st.query_params[_RESULT] = found.key[:KEY_HEAD]
-        return found
-    if asked:
-        del st.query_params[_RESULT]
-    return stored[0] if stored else None
+    before = st.session_state.get(_SHOWN, "")
+    return _matching(stored, asked) or _matching(stored, before) or (stored[0] if stored else None)
+
+
+def _tell_link(shown: Stored | None) -> None:
+    """Write the result into the URL, also when it is just the newest: a link shows what it showed."""
+    told = st.query_params.get(_RESULT)
+    if shown is None:
+        if told is not None:
+            del st.query_params[_RESULT]
+        return
+    st.session_state[_SHOWN] = shown.key
+    if told != shown.key[:KEY_HEAD]:
+        st.query_params[_RESULT] = shown.key[:KEY_HEAD]
 
 
 def _matching(stored: list[Stored], asked: str) -> Stored | None:

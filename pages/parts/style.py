@@ -11,11 +11,14 @@ _CSS = """
 [data-testid="stMainBlockContainer"] { max-width: 1440px; padding-inline: clamp(1rem, 3.2vw, 3.5rem); }
 [data-testid="stMain"] { font-variant-numeric: tabular-nums; }
 .st-key-context { padding-bottom: .35rem; border-bottom: 1px solid #8884; }
-.st-key-chips { min-width: 0; overflow-x: auto; scrollbar-width: none; margin-left: -.5rem; }
-.st-key-chips button { white-space: nowrap; padding: .1rem .5rem; min-height: 2rem; }
-.st-key-chips button p { font-size: .9rem; }
+.st-key-chips { min-width: 0; overflow-x: auto; scrollbar-width: none; margin-left: -.4rem; }
+.st-key-chips button { white-space: nowrap; padding: .1rem .4rem; min-height: 2rem; }
+.st-key-chips button p { font-size: .87rem; }
 .st-key-answer h1 { max-width: 62rem; padding-block: .75rem .25rem; line-height: 1.22; }
-.st-key-checks p { font-size: .92rem; line-height: 1.4; padding-left: 1.45rem; text-indent: -1.45rem; }
+.st-key-checks p { font-size: .92rem; line-height: 1.4; }
+.st-key-checks [data-testid="stMarkdownContainer"] { padding-left: 1.45rem; text-indent: -1.45rem; }
+.st-key-checks p span { text-indent: 0; }
+.st-key-jobline p { font-size: .8rem; white-space: nowrap; }
 .st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
 [data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit !important; }
 .st-key-chips button:hover, .st-key-chips button:focus { color: inherit !important; }

@@ -8,59 +8,91 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sts_core.measure.examples import Examples
 from sts_core.measure.parts import Measured
 from sts_core.nets.saes import encode
 from sts_core.results.folder import DOMAIN_SUMS, TARGET_SUMS
 from sts_core.results.sums import SetSums
 from sts_core.stats.jackknife import MOST_GROUPS
 
-_CHUNK = 16_000_000
+_CHUNK = {"cpu": 16_000_000, "mps": 32_000_000, "cuda": 256_000_000}
 """Feature values that are held at once in one arm."""
 
 
 class Fold:
-    """Adds up a set's tokens, a row a jackknife group. `target` sets also keep the raw residual's own sums."""
+    """Adds up a set's tokens, a row a jackknife group, on the device that computes them.
 
-    def __init__(self, features: int, width: int, target: bool) -> None:
-        self._quantities = TARGET_SUMS if target else DOMAIN_SUMS
-        self.sums = SetSums.zeros(self._quantities, features)
-        self.raw = SetSums.zeros(TARGET_SUMS, width) if target else None
-        self.outliers = 0
+    `target` sets also keep the raw residual's own sums. Starts from `kept`, what an interrupted sitting had.
+    """
 
-    def add(self, sae: Any, base: Tensor, icl: Tensor, groups: Tensor, most_norm: float | None) -> None:
+    def __init__(
+        self, features: int, width: int, target: bool, device: torch.device, kept: Measured | None = None
+    ) -> None:
+        quantities = TARGET_SUMS if target else DOMAIN_SUMS
+        self._sums = _Sums(kept.sums if kept else SetSums.zeros(quantities, features), device)
+        raw = kept.raw if kept else SetSums.zeros(TARGET_SUMS, width)
+        self._raw = _Sums(raw, device) if target and raw else None
+        self._tokens = self._sums.start.tokens.copy()
+        self._outliers = kept.outliers if kept else 0
+        self._chunk = max(1, _CHUNK[device.type] // features)
+
+    def add(
+        self,
+        sae: Any,
+        base: Tensor,
+        other: Tensor,
+        groups: Tensor,
+        most_norm: float | None,
+        examples: Examples | None = None,
+        numbers: Tensor | None = None,
+    ) -> None:
         """Fold aligned residuals [tokens, width] of both arms; `groups` [tokens] says which group each belongs to.
 
-        A token whose norm exceeds `most_norm` in either arm is dropped in both, and counted.
+        A token whose norm exceeds `most_norm` in either arm is dropped in both, and counted. The base arm's features
+        are shown to `examples`, where `numbers` [tokens] name the tokens.
         """
-        base, icl = base.float(), icl.float()
+        base, other = base.float(), other.float()
         if most_norm is not None:
-            keep = (base.norm(dim=-1) <= most_norm) & (icl.norm(dim=-1) <= most_norm)
-            self.outliers += int((~keep).sum())
-            base, icl, groups = base[keep], icl[keep], groups[keep]
-        self.sums.tokens[:] += np.bincount(groups.cpu().numpy(), minlength=MOST_GROUPS)
-        if self.raw is not None:
-            _fold(self.raw, base, icl, groups)
-        step = max(1, _CHUNK // sae.cfg.d_sae)
-        for start in range(0, len(base), step):
-            part = slice(start, start + step)
-            _fold(self.sums, encode(sae, base[part]), encode(sae, icl[part]), groups[part])
+            keep = (base.norm(dim=-1) <= most_norm) & (other.norm(dim=-1) <= most_norm)
+            self._outliers += int((~keep).sum())
+            base, other, groups = base[keep], other[keep], groups[keep]
+            numbers = numbers[keep] if numbers is not None else None
+        self._tokens += np.bincount(groups.cpu().numpy(), minlength=MOST_GROUPS)
+        if self._raw is not None:
+            self._raw.add(base, other, groups)
+        for start in range(0, len(base), self._chunk):
+            part = slice(start, start + self._chunk)
+            features = encode(sae, base[part])
+            self._sums.add(features, encode(sae, other[part]), groups[part])
+            if examples is not None and numbers is not None:
+                examples.add(features, numbers[part])
 
     def finish(self, items_per_group: np.ndarray) -> Measured:
-        """The sums with their item counts."""
-        self.sums.items[:] = items_per_group
-        if self.raw is not None:
-            self.raw.items[:], self.raw.tokens[:] = items_per_group, self.sums.tokens
-        return Measured(self.sums, self.raw, self.outliers)
+        """The sums so far, with the set's item counts."""
+        raw = self._raw.read(self._tokens, items_per_group) if self._raw else None
+        return Measured(self._sums.read(self._tokens, items_per_group), raw, self._outliers)
 
 
-def _fold(into: SetSums, base: Tensor, icl: Tensor, groups: Tensor) -> None:
-    """Add Σ over tokens of every quantity, by group: one matrix product each. [tokens, k] -> [groups, k]."""
-    delta = icl - base
-    values = {
-        "base": lambda: base, "base_sq": lambda: base.square(), "icl": lambda: icl, "absdiff": lambda: delta.abs(),
-        "sqdiff": lambda: delta.square(), "diff": lambda: delta, "active_base": lambda: (base > 0).float(),
-        "active_icl": lambda: (icl > 0).float(),
-    }  # fmt: skip
-    member = torch.nn.functional.one_hot(groups, MOST_GROUPS).T.float()
-    for quantity, total in into.sums.items():
-        total += (member @ values[quantity]()).double().cpu().numpy()
+class _Sums:
+    """Running sums [groups, features] a quantity, in float64 where the device has it."""
+
+    def __init__(self, start: SetSums, device: torch.device) -> None:
+        self.start = start
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._totals = {name: torch.tensor(value, dtype=wide, device=device) for name, value in start.sums.items()}
+
+    def add(self, base: Tensor, other: Tensor, groups: Tensor) -> None:
+        """Add Σ over tokens of every quantity, by group: one matrix product each. [tokens, k] -> [groups, k]."""
+        delta = other - base
+        values = {
+            "base": lambda: base, "base_sq": lambda: base.square(), "icl": lambda: other, "diff": lambda: delta,
+            "absdiff": lambda: delta.abs(), "sqdiff": lambda: delta.square(),
+            "active_base": lambda: (base > 0).float(), "active_icl": lambda: (other > 0).float(),
+        }  # fmt: skip
+        member = torch.nn.functional.one_hot(groups, MOST_GROUPS).T.float()
+        for quantity, total in self._totals.items():
+            total += member @ values[quantity]()
+
+    def read(self, tokens: np.ndarray, items: np.ndarray) -> SetSums:
+        sums = {name: total.double().cpu().numpy().copy() for name, total in self._totals.items()}
+        return SetSums(sums, tokens.astype(np.float64), items.astype(np.float64))

@@ -20,6 +20,8 @@ from sts_core.results.folder import Result
 from sts_core.results.sums import SetSums
 
 FOLDER = "parts"
+ALL = -1
+"""Instead of a number of batches: the set is finished."""
 _RESULT_SUFFIXES = (".parquet", ".safetensors")
 
 
@@ -31,6 +33,19 @@ class Measured(NamedTuple):
     """The raw residual's own sums; of the target set only."""
     outliers: int
     """Tokens dropped for their norm."""
+
+
+class Kept(NamedTuple):
+    """A set as it was kept."""
+
+    measured: Measured
+    batches: int
+    """How many of its batches it holds; ALL when it is finished."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of the set is left to do."""
+        return self.batches == ALL
 
 
 def look_at(out: Path, key: str) -> bool:
@@ -70,9 +85,9 @@ class Parts:
         ensure(self._folder)
         atomic_json(mark, key)
 
-    def write(self, number: int, measured: Measured) -> None:
-        """Keep a set; it is there whole or not at all."""
-        arrays: dict[str, np.ndarray] = {"outliers": np.array([measured.outliers])}
+    def write(self, number: int, measured: Measured, batches: int = ALL) -> None:
+        """Keep a set, finished or after so many batches; the file is there whole or not at all."""
+        arrays: dict[str, np.ndarray] = {"outliers": np.array([measured.outliers]), "batches": np.array([batches])}
         for name in ("sums", "raw"):
             sums: SetSums | None = getattr(measured, name)
             if sums is not None:
@@ -82,21 +97,21 @@ class Parts:
         save_file(arrays, unfinished)
         unfinished.replace(self._path(number))
 
-    def read(self, number: int) -> Measured | None:
-        """A set that was kept whole, or None."""
+    def read(self, number: int) -> Kept | None:
+        """A set that was kept, or None."""
         if not self._path(number).exists():
             return None
         try:
             arrays = load_file(self._path(number))
         except SafetensorError:  # torn by a power cut: it is measured again
             return None
-        outliers = int(arrays.pop("outliers")[0])
+        outliers, batches = int(arrays.pop("outliers")[0]), int(arrays.pop("batches")[0])
         found: dict[str, dict[str, Any]] = {"sums": {}, "raw": {}}
         for key, value in arrays.items():
             name, quantity = key.split("/")
             found[name][quantity] = value
         sums = {n: SetSums(s, tokens=s.pop("tokens"), items=s.pop("items")) for n, s in found.items() if s}
-        return Measured(sums["sums"], sums.get("raw"), outliers)
+        return Kept(Measured(sums["sums"], sums.get("raw"), outliers), batches)
 
     def clear(self) -> None:
         """The result is written: they are not needed any more."""

@@ -2,79 +2,144 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sts_core.errors import UserError
+from sts_core.measure.examples import Examples
 from sts_core.measure.fold import Fold
-from sts_core.measure.parts import Measured
+from sts_core.measure.parts import Kept, Measured
 from sts_core.measure.plan import shared_beginning
-from sts_core.nets.decoder import Decoder, Prefix
+from sts_core.nets.decoder import Prefix
 from sts_core.stats.jackknife import MOST_GROUPS, group_of
 from sts_core.text.pairs import Pair, PairSet
 
 _BATCH_TOKENS = {"cpu": 2_048, "mps": 4_096, "cuda": 32_768}
 MEDIAN_OVER = 512
 """Pooled tokens of the target's base arm that the outlier threshold is taken from."""
+KEEP_EVERY = 20.0
+"""Seconds between two keepings of a set that is not finished."""
 
 
-class Arms(NamedTuple):
-    """The shared beginnings of a set's two arms, run once."""
+class Reader(Protocol):
+    """What hands out residuals: a decoder, or one side of a decoder with an adapter."""
 
-    base: Prefix
-    icl: Prefix
+    device: torch.device
+    room: int | None
+
+    def prefix(self, ids: list[int]) -> Prefix:
+        """Run a shared beginning once."""
+
+    def residuals(self, rows: list[list[int]], prefix: Prefix = ...) -> Tensor:
+        """The stream for tokens that follow it."""
+
+
+class Arm(NamedTuple):
+    """One side of the comparison: who reads which prompts, and their shared beginning, run once."""
+
+    reader: Reader
+    prompts: str
+    """`base` or `icl`."""
+    prefix: Prefix
 
 
 def measure_set(
-    decoder: Decoder, sae: Any, pairs: PairSet, most_norm: float | None, target: bool, ran: Callable[[int], None]
+    decoder: Reader,
+    sae: Any,
+    pairs: PairSet,
+    most_norm: float | None,
+    target: bool,
+    ran: Callable[[int], None],
+    *,
+    tuned: Reader | None = None,
+    before: Kept | None = None,
+    skipped: Callable[[int], None] = lambda _: None,
+    keep: Callable[[Kept], None] | None = None,
+    examples: Examples | None = None,
+    first_token: int = 0,
 ) -> Measured:
-    """Fold every pooled token of a set; `ran` hears how many tokens went through the model."""
-    arms = run_prefixes(decoder, pairs)
-    ran(arms.base.length + arms.icl.length)
-    fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target)
-    number = {id(pair): i for i, pair in enumerate(pairs.pairs)}
-    items = np.bincount([group_of(i, len(pairs.pairs)) for i in range(len(pairs.pairs))], minlength=MOST_GROUPS)
-    for batch in _batches(pairs.pairs, _BATCH_TOKENS[decoder.device.type]):
-        base, icl = (
-            pooled_residuals(decoder, batch, arm, prefix) for arm, prefix in zip(("base", "icl"), arms, strict=True)
-        )
-        groups = [group_of(number[id(pair)], len(pairs.pairs)) for pair in batch for _ in range(pair.pooled)]
-        fold.add(sae, base, icl, torch.tensor(groups, device=base.device), most_norm)
-        ran(sum(len(p.base.ids) - arms.base.length + len(p.icl.ids) - arms.icl.length for p in batch))
+    """Fold every pooled token of a set; `ran` hears how many tokens went through the model.
+
+    Compares the prompts without and with demonstrations; with a `tuned` model, the prompts without them in both
+    models. `before` is where an earlier sitting stopped (what it ran is `skipped`); `keep` hears now
+    and then where this one stands.
+    """
+    arms = (open_arm(decoder, pairs, "base"), open_arm(tuned or decoder, pairs, "base" if tuned else "icl"))
+    ran(sum(arm.prefix.length for arm in arms))
+    fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None)
+    count = len(pairs.pairs)
+    items = np.bincount([group_of(i, count) for i in range(count)], minlength=MOST_GROUPS)
+    place = _places(pairs)
+    kept_at = time.monotonic()
+    for number, batch in enumerate(batches(pairs.pairs, _BATCH_TOKENS[decoder.device.type]), start=1):
+        tokens = sum(len(getattr(p, arm.prompts).ids) - arm.prefix.length for p in batch for arm in arms)
+        if before is not None and number <= before.batches:
+            skipped(tokens)
+            continue
+        base, other = (pooled_residuals(arm, batch) for arm in arms)
+        groups = torch.tensor([group_of(place[id(p)][0], count) for p in batch for _ in range(p.pooled)])
+        numbers = torch.cat([torch.arange(p.pooled) + first_token + place[id(p)][1] for p in batch])
+        fold.add(sae, base, other, groups.to(base.device), most_norm, examples, numbers.to(base.device))
+        ran(tokens)
+        if keep is not None and time.monotonic() - kept_at > KEEP_EVERY:
+            keep(Kept(fold.finish(items), number))
+            kept_at = time.monotonic()
     return fold.finish(items)
 
 
-def run_prefixes(decoder: Decoder, pairs: PairSet) -> Arms:
+def open_arm(reader: Reader, pairs: PairSet, prompts: str) -> Arm:
     """Encode what all prompts of an arm begin with, once."""
-    first = pairs.pairs[0]
-    return Arms(
-        *(decoder.prefix(getattr(first, arm).ids[: shared_beginning(pairs.pairs, arm)]) for arm in ("base", "icl"))
-    )
+    shared = getattr(pairs.pairs[0], prompts).ids[: shared_beginning(pairs.pairs, prompts)]
+    return Arm(reader, prompts, reader.prefix(shared))
 
 
-def pooled_residuals(decoder: Decoder, batch: list[Pair], arm: str, prefix: Prefix) -> Tensor:
-    """The residuals of the pooled tokens of an arm, pair after pair: [tokens, width]."""
-    prompts = [getattr(pair, arm) for pair in batch]
-    stream = decoder.residuals([prompt.ids[prefix.length :] for prompt in prompts], prefix)
-    spans = [(i, start, end) for i, prompt in enumerate(prompts) for start, end in prompt.spans]
-    return torch.cat([stream[i, start - prefix.length : end - prefix.length] for i, start, end in spans])
+def pooled_residuals(arm: Arm, batch: list[Pair]) -> Tensor:
+    """The residuals of the pooled tokens of an arm, pair after pair: [tokens, width].
+
+    A batch that does not fit the memory is halved, and no later one is tried that large.
+    """
+    prompts = [getattr(pair, arm.prompts) for pair in batch]
+    rows = [prompt.ids[arm.prefix.length :] for prompt in prompts]
+    size = len(rows) * max(len(row) for row in rows)
+    reader = arm.reader
+    if reader.room is None or size <= reader.room or len(batch) == 1:
+        try:
+            stream = reader.residuals(rows, arm.prefix)
+            spans = [(i, start, end) for i, prompt in enumerate(prompts) for start, end in prompt.spans]
+            before = arm.prefix.length
+            return torch.cat([stream[i, start - before : end - before] for i, start, end in spans])
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise UserError(
+                    f"One query of {len(prompts[0].ids):,} tokens does not fit the memory of {reader.device}",
+                    "Choose fewer or shorter demonstrations, a smaller model, or another device.",
+                ) from error
+            reader.room = size // 2
+        if reader.device.type == "cuda":
+            torch.cuda.empty_cache()
+    half = len(batch) // 2
+    return torch.cat([pooled_residuals(arm, batch[:half]), pooled_residuals(arm, batch[half:])])
 
 
-def norm_threshold(decoder: Decoder, target: PairSet, medians: float) -> float:
+def norm_threshold(decoder: Reader, target: PairSet, medians: float) -> float:
     """`medians` × the median residual norm of the first 512 pooled target tokens, base arm (METHOD 2)."""
-    prefix = run_prefixes(decoder, target).base
+    arm = open_arm(decoder, target, "base")
     norms: list[Tensor] = []
     for pair in target.pairs:
-        norms.append(pooled_residuals(decoder, [pair], "base", prefix).float().norm(dim=-1))
+        norms.append(pooled_residuals(arm, [pair]).float().norm(dim=-1))
         if sum(len(n) for n in norms) >= MEDIAN_OVER:
             break
     return medians * float(torch.cat(norms)[:MEDIAN_OVER].quantile(0.5))
 
 
-def _batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
+def batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
     """Pairs of like length together, longest first, so that little is padded and memory peaks at once."""
     batch: list[Pair] = []
     for pair in sorted(pairs, key=lambda p: (-len(p.base.ids), p.row)):
@@ -85,3 +150,17 @@ def _batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
         batch.append(pair)
     if batch:
         yield batch
+
+
+def _places(pairs: PairSet) -> dict[int, tuple[int, int]]:
+    """A pair -> its position among the queries, and how many pooled tokens stand before it."""
+    places, before = {}, 0
+    for position, pair in enumerate(pairs.pairs):
+        places[id(pair)] = (position, before)
+        before += pair.pooled
+    return places
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """The CPU's allocator has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

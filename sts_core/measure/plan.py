@@ -23,7 +23,8 @@ class Work(NamedTuple):
 
     pair_sets: list[PairSet]
     tokens: int
-    """Tokens that go through the model: shared beginnings once, the rest of every query in both arms."""
+    """Tokens that go through the model: shared beginnings once, the rest of every query in both arms, and the target
+    set without demonstrations twice more, for the noise of rounding."""
 
 
 def prepare(resolved: Resolved, tokenizer: Any) -> Work:
@@ -31,13 +32,14 @@ def prepare(resolved: Resolved, tokenizer: Any) -> Work:
     prompter = Prompter(tokenizer)
     spec = resolved.spec
     sets = [build_pairs(s, prompter, spec.pool.tokens, resolved.model.context, spec.run.seed) for s in spec.sets]
-    return Work(sets, sum(forward_tokens(s) for s in sets))
+    noise = 2 * forward_tokens(sets[0], arms=("base",))
+    return Work(sets, sum(forward_tokens(s) for s in sets) + noise)
 
 
-def forward_tokens(pairs: PairSet) -> int:
-    """Tokens of both arms that the model runs for a set."""
+def forward_tokens(pairs: PairSet, arms: tuple[str, ...] = ("base", "icl")) -> int:
+    """Tokens that the model runs for a set, in both arms if not told otherwise."""
     total = 0
-    for arm in ("base", "icl"):
+    for arm in arms:
         rows = [getattr(pair, arm).ids for pair in pairs.pairs]
         shared = shared_beginning(pairs.pairs, arm)
         total += shared + sum(len(row) - shared for row in rows)

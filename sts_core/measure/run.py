@@ -13,16 +13,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sts_core.errors import UserError
 from sts_core.measure.parts import Measured, Parts, look_at
 from sts_core.measure.resolve import Resolved, resolve
 from sts_core.nets.device import cpu_name
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.results import shelf
-from sts_core.results.folder import RAW, TARGET, Result, write_result
+from sts_core.results.folder import NOISE, NOISE_RAW, RAW, TARGET, Result, write_result
+from sts_core.results.sums import SetSums
 from sts_core.spec import Spec
 
 if TYPE_CHECKING:
     from sts_core.measure.plan import Work
+    from sts_core.nets.decoder import Decoder
+    from sts_core.text.pairs import PairSet
 
 _ENOUGH_FOR_A_RATE = 2_000
 """Tokens below which the speed of a run says nothing about the next."""
@@ -49,54 +53,93 @@ class _Sitting:
         self._resolved = resolved
         self._watch = watch
         self._started, self._began = datetime.now(UTC), time.monotonic()
-        self._done = self._ran_here = 0
+        self._done = self._ran_here = self._total = 0
+        self._warnings: list[str] = []
 
     def measure(self, out: Path, fresh: bool) -> Result:
         # Imported here: what comes before must be found out without paying for torch.
-        from sts_core.measure.passes import measure_set, norm_threshold
-        from sts_core.measure.plan import forward_tokens, prepare, remember_rate
-        from sts_core.nets.decoder import load_decoder
+        from sts_core.measure.passes import norm_threshold
+        from sts_core.measure.plan import prepare, remember_rate
         from sts_core.nets.saes import load_sae
         from sts_core.nets.tokenizer import load_tokenizer
 
         resolved, run_spec = self._resolved, self._resolved.spec.run
         self._watch(Progress("reading the data", 0, 0))
         work = prepare(resolved, load_tokenizer(resolved.model))
-        self._watch(Progress("loading the model", 0, work.tokens))
-        decoder = load_decoder(resolved.model, resolved.layer, run_spec.device, run_spec.dtype)
+        self._total = work.tokens
+        self._watch(Progress("loading the model", 0, self._total))
+        decoder = self._decoder(run_spec.dtype)
         sae = load_sae(resolved.sae, run_spec.device, resolved.sae_dtype)
-        parts = Parts(out, resolved.key, fresh)
+        self._parts = Parts(out, resolved.key, fresh)
         loaded = time.monotonic()
-        outliers = resolved.spec.pool.outliers
-        most_norm = None if outliers == "off" else norm_threshold(decoder, work.pair_sets[0], float(outliers))
+        target, outliers = work.pair_sets[0], resolved.spec.pool.outliers
+        most_norm = None if outliers == "off" else norm_threshold(decoder, target, float(outliers))
         measured: dict[str, Measured] = {}
         for number, pairs in enumerate(work.pair_sets):
             stage = f"measuring {pairs.name}" if number else "measuring the target set"
-            kept = parts.read(number)
-            if kept is None:
-                kept = measure_set(decoder, sae, pairs, most_norm, number == 0, self._counter(stage, work.tokens))
-                parts.write(number, kept)
-            else:
-                self._done += forward_tokens(pairs)
-            measured[pairs.name] = kept
+            measured[pairs.name] = self._set(number, stage, decoder, sae, pairs, most_norm)
         if self._ran_here > _ENOUGH_FOR_A_RATE:
             remember_rate(resolved, self._ran_here / (time.monotonic() - loaded))
-        self._watch(Progress("writing the result", work.tokens, work.tokens))
-        raw = measured[TARGET].raw
-        sets = {name: m.sums for name, m in measured.items()} | ({RAW: raw} if raw else {})
-        result = write_result(out, self._manifest(work, measured, most_norm), sets)
-        parts.clear()
+        noise = self._noise(len(work.pair_sets), decoder, sae, target, most_norm)
+        self._watch(Progress("writing the result", self._total, self._total))
+        sets = {name: m.sums for name, m in measured.items()} | _named(RAW, measured[TARGET].raw)
+        if noise is not None:
+            sets |= _named(NOISE, noise.sums) | _named(NOISE_RAW, noise.raw)
+        result = write_result(out, self._manifest(work, measured, most_norm, noise is not None), sets)
+        self._parts.clear()
         return result
 
-    def _counter(self, stage: str, total: int) -> Any:
-        def ran(tokens: int) -> None:
+    def _set(
+        self, number: int, stage: str, decoder: Decoder, sae: Any, pairs: PairSet, most_norm: float | None, **more: Any
+    ) -> Measured:
+        """Measure a set, or go on where it was kept."""
+        from sts_core.measure.passes import measure_set
+        from sts_core.measure.plan import forward_tokens
+
+        kept = self._parts.read(number)
+        if kept is not None and kept.whole:
+            self._done += 2 * forward_tokens(pairs, arms=("base",)) if "tuned" in more else forward_tokens(pairs)
+            return kept.measured
+
+        def skipped(tokens: int) -> None:
             self._done += tokens
+            self._watch(Progress(stage, self._done, self._total))
+
+        def ran(tokens: int) -> None:
             self._ran_here += tokens
-            self._watch(Progress(stage, self._done, total))
+            skipped(tokens)
 
-        return ran
+        measured = measure_set(
+            decoder, sae, pairs, most_norm, pairs.name == TARGET, ran,
+            before=kept, skipped=skipped, keep=lambda k: self._parts.write(number, k.measured, k.batches), **more,
+        )  # fmt: skip
+        self._parts.write(number, measured)
+        return measured
 
-    def _manifest(self, work: Work, measured: dict[str, Measured], most_norm: float | None) -> dict[str, Any]:
+    def _noise(
+        self, number: int, decoder: Decoder, sae: Any, target: PairSet, most_norm: float | None
+    ) -> Measured | None:
+        """The shift of the unchanged model under another number format (METHOD 3, null d); None if it does not fit."""
+        from torch import OutOfMemoryError
+
+        other = "bfloat16" if self._resolved.spec.run.dtype == "float32" else "float32"
+        stage = "measuring the noise of rounding"
+        self._watch(Progress(stage, self._done, self._total))
+        try:
+            return self._set(number, stage, decoder, sae, target, most_norm, tuned=self._decoder(other))
+        except (UserError, MemoryError, OutOfMemoryError) as error:
+            self._warnings.append(f"The noise of rounding was not measured in {other}: {error}")
+            return None
+
+    def _decoder(self, dtype: str) -> Decoder:
+        from sts_core.nets.decoder import load_decoder
+
+        sae = self._resolved.sae
+        return load_decoder(self._resolved.model, sae.layer, self._resolved.spec.run.device, dtype, sae.site)
+
+    def _manifest(
+        self, work: Work, measured: dict[str, Measured], most_norm: float | None, noise: bool
+    ) -> dict[str, Any]:
         resolved = self._resolved
         spec = resolved.spec
         pooled = {name: int(m.sums.tokens.sum()) for name, m in measured.items()}
@@ -120,12 +163,17 @@ class _Sitting:
                 "dropped_outliers": sum(m.outliers for m in measured.values()),
             },
             "outlier_norm": most_norm,
+            "noise_measured": noise,
             "sets": {
                 p.name: {**p.public(), "tokens": pooled[p.name], "outliers": measured[p.name].outliers}
                 for p in work.pair_sets
             },
-            "warnings": [*resolved.warnings, *(w for p in work.pair_sets for w in p.warnings)],
+            "warnings": [*resolved.warnings, *(w for p in work.pair_sets for w in p.warnings), *self._warnings],
         }
+
+
+def _named(name: str, sums: SetSums | None) -> dict[str, SetSums]:
+    return {} if sums is None else {name: sums}
 
 
 def _versions() -> dict[str, str]:

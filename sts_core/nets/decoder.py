@@ -6,12 +6,13 @@ once; their keys and values are then shared by every batch without copying.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import AutoModel, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from sts_core.errors import UserError
@@ -32,21 +33,30 @@ _KINDS = {"full_attention", "sliding_attention"}
 
 
 class Decoder:
-    """The first `layer + 1` blocks of a language model."""
+    """The blocks of a language model up to the one that is read."""
 
-    def __init__(self, model: PreTrainedModel, layer: int) -> None:
+    def __init__(self, model: PreTrainedModel, layer: int, site: str = "resid_post") -> None:
         self.device = model.device
         self.layer = layer
+        self.room: int | None = None
+        """Padded tokens that a batch may have; None until one did not fit."""
         self._model = model.eval()
         blocks = _blocks(model)
         del blocks[layer + 1 :]
         self._desk = install(model)
         self._caught: Tensor | None = None
-        blocks[layer].register_forward_hook(self._catch)
+        _listen(blocks[layer], site, self._catch)
 
-    def _catch(self, _module: Any, _inputs: Any, output: Any) -> None:
-        # A block hands back its residual stream as a tensor, or first in a tuple.
-        self._caught = output[0] if isinstance(output, tuple) else output
+    def _catch(self, stream: Tensor) -> None:
+        self._caught = stream
+
+    def adapted(self, on: bool) -> None:
+        """Let the adapter act or not: Θ′ and Θ are one model, loaded once."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in self._model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.enable_adapters(on)
 
     def check(self) -> None:
         """Refuse a family whose attention is not of the kind that `attention` stands in for: tried on one token."""
@@ -92,11 +102,31 @@ class Decoder:
         return caught
 
 
-def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str) -> Decoder:
-    """Load a model's blocks 0…layer. Weights that are not finite are refused."""
+class Side:
+    """A decoder with its adapter on (Θ′) or off (Θ): two readers, one model in memory."""
+
+    def __init__(self, decoder: Decoder, adapted: bool) -> None:
+        self._decoder = decoder
+        self._adapted = adapted
+        self.device = decoder.device
+        self.room: int | None = None
+
+    def prefix(self, ids: list[int]) -> Prefix:
+        """As the decoder's."""
+        self._decoder.adapted(self._adapted)
+        return self._decoder.prefix(ids)
+
+    def residuals(self, rows: list[list[int]], prefix: Prefix = EMPTY) -> Tensor:
+        """As the decoder's."""
+        self._decoder.adapted(self._adapted)
+        return self._decoder.residuals(rows, prefix)
+
+
+def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str, site: str = "resid_post") -> Decoder:
+    """Load a model's blocks 0…layer, its adapter over them. Weights that are not finite are refused."""
     logging.disable_progress_bar()  # we tell progress ourselves
     try:
-        model = AutoModel.from_pretrained(info.folder, dtype=getattr(torch, dtype), use_safetensors=True)
+        model = _adapted_model(info, dtype) if info.adapter else _plain_model(info, dtype)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"transformers cannot load {info.name}: {first_line(error)}",
@@ -107,9 +137,50 @@ def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str) -> Decode
             raise UserError(
                 f"The weights of {info.name} hold values that are not finite ({name})", "Save the model again."
             )
-    decoder = Decoder(model.to(device), layer)
+    decoder = Decoder(model.to(device), layer, site)
     decoder.check()
     return decoder
+
+
+def _plain_model(info: ModelInfo, dtype: str) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModel.from_pretrained(info.folder, dtype=getattr(torch, dtype), use_safetensors=True)
+    return model
+
+
+def _adapted_model(info: ModelInfo, dtype: str) -> PreTrainedModel:
+    """Adapters are saved over the whole language model, head included; what is read lies in its body."""
+    from peft import PeftModel
+
+    whole = AutoModelForCausalLM.from_pretrained(info.folder, dtype=getattr(torch, dtype), use_safetensors=True)
+    whole = PeftModel.from_pretrained(whole, str(info.adapter)).get_base_model()
+    body: PreTrainedModel = getattr(whole, whole.base_model_prefix)
+    return body.to(getattr(torch, dtype))
+
+
+def _listen(block: nn.Module, site: str, hear: Callable[[Tensor], None]) -> None:
+    """Hear the stream at a site of a block whenever it is run: a tensor, or the first of a tuple."""
+    if site == "resid_pre":
+        block.register_forward_pre_hook(
+            lambda _module, inputs, named: hear(inputs[0] if inputs else named["hidden_states"]), with_kwargs=True
+        )
+        return
+    place = block if site == "resid_post" else _sublayer(block, site)
+    place.register_forward_hook(lambda _module, _inputs, out: hear(out[0] if isinstance(out, tuple) else out))
+
+
+def _sublayer(block: nn.Module, site: str) -> nn.Module:
+    """The module whose output is added to the residual stream as this site's part."""
+    normed = {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"}[site]
+    # Gemma 2 and 3 and OLMo 2 normalise what a sub-layer gives before it is added to the stream.
+    if hasattr(block, "post_feedforward_layernorm"):
+        return getattr(block, normed)
+    names = {"mlp_out": ("mlp",), "attn_out": ("self_attn", "attn", "attention")}[site]
+    found = next((getattr(block, name) for name in names if hasattr(block, name)), None)
+    if found is None:
+        raise UserError(
+            f"The {site} of a {type(block).__name__} is not known here", "Use a SAE on the residual stream."
+        )
+    return found
 
 
 def _blocks(model: PreTrainedModel) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from sts_core.errors import UserError, nearest
 from sts_core.fingerprint import sha256_folder
 from sts_core.nets import local, registry
 
-SITES = {"hook_resid_post": "resid_post"}
+SITES = {
+    "hook_resid_pre": "resid_pre",
+    "hook_resid_post": "resid_post",
+    "hook_mlp_out": "mlp_out",
+    "hook_attn_out": "attn_out",
+}
+"""SAELens' name of a place in a block -> ours."""
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """What decides a model's numbers: weights, settings, the chat template, and the tokenizer in any of its forms."""
 _HOOK = re.compile(r"blocks\.(\d+)\.(\w+)")
@@ -39,10 +45,12 @@ class ModelInfo:
     """Whether its tokenizer brings a chat template."""
     parameters: int
     """Estimated from the weights' size on disk."""
+    adapter: Path | None = None
+    """The folder of a PEFT adapter that lies over the model."""
 
     def public(self) -> dict[str, Any]:
-        """For manifests: everything but the place on this machine."""
-        return {k: v for k, v in asdict(self).items() if k != "folder"}
+        """For manifests: everything but the places on this machine."""
+        return {k: v for k, v in asdict(self).items() if k not in ("folder", "adapter")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class SaeInfo:
     layer: int
     model_name: str | None
     """The model its metadata says it was trained on."""
+    site: str = "resid_post"
+    """Which stream of the block it reads: one of `SITES`' values."""
 
     def public(self) -> dict[str, Any]:
         """For manifests: everything but the place on this machine."""
@@ -71,6 +81,8 @@ def find_model(name: str) -> ModelInfo:
         embedded.require()
         return _read_model(name, embedded.model_dir(), embedded.model_revision())
     path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        return _with_adapter(name, path)
     if path.is_dir():
         return _read_model(name, path, sha256_folder(path, MODEL_FILES)[:16])
     if _HUB_ID.fullmatch(name) and not path.exists():
@@ -152,6 +164,17 @@ def _read_model(name: str, folder: Path, revision: str) -> ModelInfo:
     )
 
 
+def _with_adapter(name: str, folder: Path) -> ModelInfo:
+    """A base model with a PEFT adapter over it; the adapter's own settings name the base."""
+    config = _read_json(folder / "adapter_config.json", f"{name} is not a PEFT adapter")
+    base = str(config.get("base_model_name_or_path") or "")
+    if not base or Path(base).expanduser().resolve() == folder.resolve():
+        raise UserError(f"The adapter {name} does not say which model it lies over", "Save it again with PEFT.")
+    below = find_model(base)
+    revision = f"{below.revision}+{sha256_folder(folder, MODEL_FILES)[:12]}"
+    return replace(below, name=name, revision=revision, adapter=folder)
+
+
 def _read_sae(name: str, folder: Path) -> SaeInfo:
     config = _read_json(folder / "cfg.json", f"{name} is not a SAE that SAELens saved")
     metadata = config.get("metadata") or {}
@@ -160,7 +183,7 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
     if not match or match[2] not in SITES:
         raise UserError(
             f"{name} reads {hook or 'an unnamed place'}, which is not supported",
-            "Use a SAE on the residual stream after a block (blocks.L.hook_resid_post).",
+            f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
         )
     try:
         features, width = int(config["d_sae"]), int(config["d_in"])
@@ -171,7 +194,8 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
     return SaeInfo(
         name=name, folder=folder, revision=sha256_folder(folder, (".safetensors", ".json"))[:16],
         architecture=str(config.get("architecture", "standard")), features=features, width=width,
-        hook=hook, layer=int(match[1]), model_name=metadata.get("model_name") or config.get("model_name"),
+        hook=hook, layer=int(match[1]), site=SITES[match[2]],
+        model_name=metadata.get("model_name") or config.get("model_name"),
     )  # fmt: skip
 
 
@@ -188,9 +212,8 @@ def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
 
 
 def _first(config: dict[str, Any], *names: str) -> Any:
-    return (
-        next(config[name] for name in names if name in config) if any(n in config for n in names) else config[names[0]]
-    )
+    """The value under the first of these names that is there; KeyError when none is."""
+    return config[next((name for name in names if name in config), names[0])]
 
 
 def _from_hub(name: str) -> tuple[Path, str]:

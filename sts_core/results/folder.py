@@ -24,6 +24,7 @@ from sts_core.results.scores import Dims, choose_dims, score_table
 from sts_core.results.sums import SetSums
 
 TARGET, RAW = "target", "target/raw"
+NOISE, NOISE_RAW = "target/noise", "target/noise_raw"
 """Names of sets that no domain can have."""
 TARGET_SUMS = ("base", "icl", "absdiff", "sqdiff", "diff", "active_base", "active_icl")
 DOMAIN_SUMS = ("base", "base_sq", "absdiff", "sqdiff", "active_base")
@@ -111,11 +112,14 @@ class Result:
 
 
 def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, SetSums]) -> Result:
-    """Write everything but the manifest, then the manifest. `sets` holds target, target/raw and each domain."""
+    """Write everything but the manifest, then the manifest.
+
+    `sets` holds target, target/raw, each domain and, where it was measured, target/noise and target/noise_raw.
+    """
     ensure(folder)
-    _write_table(folder / "shift.parquet", _shift_table(sets[TARGET]))
-    _write_table(folder / "shift_raw.parquet", _shift_table(sets[RAW]))
-    domains = {name: sums for name, sums in sets.items() if name not in (TARGET, RAW)}
+    _write_table(folder / "shift.parquet", _shift_table(sets[TARGET], sets.get(NOISE)))
+    _write_table(folder / "shift_raw.parquet", _shift_table(sets[RAW], sets.get(NOISE_RAW)))
+    domains = {name: sums for name, sums in sets.items() if name != TARGET and "/" not in name}
     _write_table(folder / "domains.parquet", pd.concat([_domain_table(n, s) for n, s in domains.items()]))
     save_file(_group_arrays(sets), folder / "groups.safetensors")
     shift = pq.read_table(folder / "shift.parquet").to_pandas()
@@ -131,8 +135,11 @@ def _standard_scores(shift: pd.DataFrame, domains: Mapping[str, SetSums]) -> pd.
     return pd.concat(tables, ignore_index=True)
 
 
-def _shift_table(sums: SetSums) -> pd.DataFrame:
+def _shift_table(sums: SetSums, noise: SetSums | None) -> pd.DataFrame:
+    """`shift_noise` is the shift of the unchanged model computed in another number format; NaN when not measured."""
     columns = {column: sums.mean(quantity).astype(np.float32) for column, quantity in _SHIFT_COLUMNS.items()}
+    unmeasured = np.full(len(columns["shift_icl"]), np.nan, np.float32)
+    columns["shift_noise"] = noise.mean("absdiff").astype(np.float32) if noise else unmeasured
     return pd.DataFrame({"feature": np.arange(len(columns["shift_icl"]), dtype=np.int32), **columns})
 
 

@@ -59,6 +59,9 @@ def test_axe_finds_nothing_serious(open_page: Open, axe_source: str, path: str, 
     page.evaluate(axe_source)
     found = serious(page)
     if not path:
+        page.get_by_text("Settings and provenance").click()
+        expect(page.get_by_text("Settings (TOML)")).to_be_visible()
+        found += serious(page)
         for chip in ("Target", "Domains", "Settings"):
             page.get_by_role("button", name=chip).first.click()
             expect(page.get_by_test_id("stPopoverBody")).to_be_visible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.choices import DEFAULTS, spec_from
 from sts_core import folders
 from sts_core.errors import UserError
+from sts_core.jobs.folder import advance, create, now
+from sts_core.jobs.process import created
+from sts_core.store.results import keep
 from tests.pages.conftest import PLAN
 from tests.pages.synthetic import make_result, make_spec
 
@@ -36,8 +42,6 @@ def test_the_answer_comes_first_with_its_date(app: App, pages_cache: Path) -> No
 
 
 def test_the_figure_shows_every_domain_with_its_error(app: App, pages_cache: Path) -> None:
-    import json
-
     make_result(folders.results())
     figure = json.loads(app().get("plotly_chart")[0].proto.spec)
     assert len(figure["layout"]["yaxis"]["ticktext"]) == 14
@@ -154,3 +158,51 @@ def test_text_from_data_is_never_read_as_markdown(app: App, pages_cache: Path) -
     assert "\\*\\*bold\\*\\*" in title
     assert "\\<b\\>" in title
     assert "\\:red\\[z\\]" in title
+
+
+def test_a_damaged_result_is_told(app: App, pages_cache: Path) -> None:
+    result = make_result(folders.results())
+    (result.folder / "scores.parquet").write_bytes(b"no parquet")
+    test = app()
+    assert not test.exception
+    assert "Measure it again" in words_of(test)
+
+
+def a_job(state: str, **status: Any) -> Path:
+    spec = spec_from(DEFAULTS)
+    folder = create({"kind": "run", "title": "a run", "spec": spec, "options": {}}, {})
+    advance(folder, state=state, started=now(), **status)
+    return folder
+
+
+def test_a_running_job_shows_bar_rate_time_left_and_cancel(app: App) -> None:
+    me = {"pid": os.getpid(), "pid_started": created(os.getpid())}
+    work = {"stage": "measuring law", "done": 500, "total": 2000, "unit": "tokens", "rate": 50.0, "seconds_left": 30.0}
+    a_job("running", **me, **work)
+    test = app()
+    assert "500 of 2\u202f000 tokens · 50.0 tokens/s · 30\u202fs left" in words_of(test)
+    assert any(b.label == "Cancel" for b in test.button)
+    assert len(test.get("progress")) == 2
+
+
+def test_what_the_job_measured_is_shown_when_it_ends(app: App, pages_cache: Path) -> None:
+    make_result(folders.results(), finished="2099-01-01T00:00:00+00:00")
+    folder = a_job("running", pid=os.getpid(), pid_started=created(os.getpid()))
+    test = app()
+    measured = make_result(folder, key="result", spec=make_spec(run={"seed": 4}), seed=4)
+    (measured.folder / "manifest.json").write_text(json.dumps(measured.manifest | {"key": "bbbbbbbbbbbbbbbb"}))
+    keep(measured.folder)
+    advance(folder, state="done", ended=now(), result="result")
+    test.run()
+    assert test.query_params["result"] == "bbbbbbbbbbbb"
+    assert test.session_state["seed"] == 4
+
+
+def test_a_failed_run_of_these_choices_says_why_and_offers_another(app: App) -> None:
+    folder = a_job("failed", ended=now(), error="Out of memory", hint="Choose a smaller budget")
+    (folder / "log.txt").write_text("first\nlast words")
+    test = app()
+    said = words_of(test)
+    assert "Choose a smaller budget" in said
+    assert any("last words" in c.value for c in test.code)
+    assert test.button(key="measure").label == "Measure"

@@ -108,7 +108,7 @@ def assert_columns(table: pd.DataFrame, expected: dict[str, np.ndarray]) -> None
 def test_the_shift(case: Case) -> None:
     table = pq.read_table(case.result.folder / "shift.parquet").to_pandas()
     expected = dense.shift_columns(*case.features("target"))
-    assert list(table.columns) == ["feature", *expected]
+    assert list(table.columns) == ["feature", *expected, "shift_noise"]
     assert table["feature"].tolist() == list(range(tiny.FEATURES))
     assert (expected["shift_icl"] > 0).sum() > tiny.FEATURES / 2  # there is something to get wrong
     assert_columns(table, expected)
