@@ -72,8 +72,10 @@ def as_toml(spec: Mapping[str, Any]) -> str:
     for key, table in spec.items():
         if isinstance(table, Mapping):
             lines += ["", f"[{key}]", *_toml_lines(table)]
-    for domain in spec.get("domains", []):
-        lines += ["", "[[domains]]", *_toml_lines(domain)]
+    if shared := _fourteen_alike(spec):
+        lines += ["", "[domains]", *_toml_lines(shared)]
+    else:
+        lines += [line for domain in spec.get("domains", []) for line in ("", "[[domains]]", *_toml_lines(domain))]
     return "\n".join(lines) + "\n"
 
 
@@ -151,6 +153,14 @@ def _domain_name(stem: str) -> str:
 
 def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else ""
+
+
+def _fourteen_alike(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the embedded fourteen share, when the domains are just these: then one table stands for them."""
+    domains = spec.get("domains") or [{}]
+    shared = {"data": "mmlu", "demos": domains[0].get("demos"), "tokens": domains[0].get("tokens")}
+    alike = [{**shared, "name": name, "data": f"mmlu/{name}"} for name in MMLU_DOMAINS]
+    return shared if domains == alike else None
 
 
 def _toml_lines(table: Mapping[str, Any]) -> list[str]:

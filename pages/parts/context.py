@@ -43,7 +43,7 @@ def _chip(name: str, value: str, key: str) -> Any:
 def _model(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
     with _chip("Model", short(fields.now("model")), "model"):
         model = fields.pick("Model", "model", [DEFAULTS["model"], *(s.model for s in stored)])
-        st.caption("An embedded name, a folder, or a hub id such as `org/name`. A hub id is fetched when you measure.")
+        st.caption("An embedded name, a folder, or a hub id such as org/name. A hub id is fetched when you measure.")
     return {"model": model}
 
 
@@ -53,7 +53,7 @@ def _sae(fields: Fields, stored: Sequence[Stored], shown: Stored | None) -> dict
     shipped = [f"demo/{place.parent.name}" for place in sorted(DEMO.glob("*/cfg.json"))]
     with _chip("SAE", short(now) + layer, "sae"):
         sae = fields.pick("Sparse autoencoder", "sae", [DEFAULTS["sae"], *shipped, *(s.sae for s in stored)])
-        st.caption("An embedded name, a folder SAELens can load, or `release:id` of its registry. It brings its layer.")
+        st.caption("An embedded name, a folder SAELens can load, or release:id of its registry. It brings its layer.")
     return {"sae": sae}
 
 

@@ -175,7 +175,7 @@ def _prompts(spec: dict[str, Any]) -> None:
         st.markdown(f"**Row {count(prompt['row'])}**, without demonstrations")
         st.code(prompt["base_text"], language=None, wrap_lines=True)
         st.markdown(f"**Row {count(prompt['row'])}**, with demonstrations")
-        st.code(prompt["icl_text"], language=None, wrap_lines=True, height=320)
+        st.code(prompt["icl_text"], language=None, wrap_lines=True)
 
 
 def _ask(spec: dict[str, Any]) -> Asked:

@@ -31,8 +31,8 @@ def provenance(result: Result, stored: Stored) -> None:
             for warning in manifest.get("warnings", []):
                 st.markdown(f":orange[:material/warning:] {plain(warning)}")
         with right:
-            st.caption("The settings as a file: `sts run spec.toml --out DIR` measures the same on a command line.")
-            st.code(as_toml(manifest["spec"]), language=None, height=320)
+            st.caption("The settings as a file, for sts run on a command line:")
+            st.code(as_toml(manifest["spec"]), language=None, wrap_lines=True)
         with st.container(horizontal=True):
             _downloads(manifest, stored)
 

@@ -77,13 +77,16 @@ def compare(folder: Path, other: Path, ks: Sequence[int] | None = None, draws: i
     mean_base = _values(table, "mean_base", path)
     against = _find(other, len(table))
     _same_sae(folder, manifest, other, against.manifest)
-    noise = _values(table, NOISE, path) if NOISE in table else against.noise
+    own = _noise(table, path) if NOISE in table else None
+    noise = against.noise if own is None else own
     fires = (mean_base > 0) | (_values(table, "mean_icl", path) > 0)
     together = _same_queries(manifest, against.manifest) and against.side.sums is not None
     rows = overlap(
         icl, against.side, mean_base,
         ks=ks, fires=fires, noise=noise, same_groups=together, draws=draws, seed=seed,
     )  # fmt: skip
+    # The noise of rounding is the null that is hardest to exceed: without it nothing is claimed.
+    rows = [row._replace(claimed=row.claimed and row.noise is not None) for row in rows]
     tokens = 0 if icl.tokens is None else int(icl.tokens.sum())
     other_tokens = None if against.side.tokens is None else int(against.side.tokens.sum())
     notes = [*_differences(manifest, against), *_limits(icl, against, rows)]
@@ -144,7 +147,7 @@ def _from_table(
             f"{path} does not say which column to rank by: it has {', '.join(['feature', *columns])}",
             f"Keep feature and one column of values, or name that column {SFT}.",
         )
-    noise = _values(table, NOISE, path) if NOISE in columns and named[0] != NOISE else None
+    noise = _noise(table, path) if NOISE in columns and named[0] != NOISE else None
     return _Other(Side(_values(table, named[0], path), *groups), named[0], noise, manifest)
 
 
@@ -254,13 +257,18 @@ def _differences(mine: dict[str, Any], against: _Other) -> list[str]:
     return notes
 
 
+def _noise(table: pd.DataFrame, path: Path) -> NDArray[np.floating] | None:
+    """The shift by rounding alone; None where the column says that it was not measured."""
+    return None if table[NOISE].isna().all() else _values(table, NOISE, path)
+
+
 def _limits(icl: Side, against: _Other, rows: Sequence[Overlap]) -> list[str]:
     """What could not be had."""
     notes = []
     if against.side.sums is None:
         notes.append("The other ranking has no groups: the interval holds it fixed.")
     if rows[0].nulls.get("noise") is None:
-        notes.append("Noise was not measured (no shift_noise): a claim stands against the other three nulls alone.")
+        notes.append("The noise of rounding was not measured (no shift_noise), so nothing is claimed.")
     if all(row.interval is None for row in rows if np.isfinite(row.value)):
         notes.append(f"Fewer than {FEWEST_ITEMS} groups of questions on a side: no interval, so nothing is claimed.")
     moved = min(int((side.shift > 0).sum()) for side in (icl, against.side))

@@ -39,10 +39,14 @@ def test_a_spec_the_page_cannot_choose_has_no_choices() -> None:
     assert choices_from({"model": 3}) is None
 
 
-@pytest.mark.parametrize("changes", [{}, NASTY])
+@pytest.mark.parametrize("changes", [{}, NASTY, {"domains": ["law"]}, {"domain_tokens": 7, "domain_demos": 3}])
 def test_the_file_reads_back_as_the_spec(changes: dict[str, object]) -> None:
     spec = spec_from(DEFAULTS | changes)
     assert Spec.from_dict(tomllib.loads(as_toml(spec))) == Spec.from_dict(spec)
+
+
+def test_the_embedded_fourteen_take_one_table() -> None:
+    assert len(as_toml(spec_from(DEFAULTS)).splitlines()) < 25
 
 
 def test_a_folder_of_files_is_a_list_of_domains(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_another_result_is_compared_by_its_icl_shift(mine: Path, tmp_path: Path)
         assert row.noise is None
     assert (found.features, found.firing, found.tokens, found.other_tokens) == (300, 300, 600, 600)
     assert found.same_queries
-    assert any("Noise was not measured" in note for note in found.notes)
+    assert any("so nothing is claimed" in note for note in found.notes)
 
 
 def test_a_result_against_itself_shares_all_and_says_so(mine: Path) -> None:
