@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, start: Start) -> int:
     if "memory" in options.parts:
         memory = beside_in_memory(task, options.memory_tokens, options.memory_features, start)
     if "flat" in options.parts:
-        flat = over_tokens(task, options.flat_tokens, options.memory_features, start)
+        flat = over_tokens(task, options.flat_tokens, options.flat_features, start)
     print(table.head(task))
     print(table.whole(cells, memory, flat))
     return 0 if all(cell.agrees for cell in cells) else 1
@@ -175,6 +175,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=60.0, help="no further repeat is begun after so long")
     add("--memory-tokens", type=int, default=20_000)
     add("--memory-features", type=int, default=28_672)
+    add("--flat-features", type=int, default=8_192)
     add("--flat-tokens", type=numbers, default=[2_000, 20_000, 200_000])
     add("--parts", type=parts, default=list(PARTS), help="of speed,memory,flat")
     add("--seed", type=int, default=0)

@@ -65,7 +65,7 @@ class Memory(NamedTuple):
     @property
     def ratio(self) -> float:
         """Ours over the rival's."""
-        return self.ours.cost.beyond / self.rival
+        return self.ours.cost.beyond / max(self.rival, 1)
 
 
 class Flat(NamedTuple):
@@ -77,7 +77,7 @@ class Flat(NamedTuple):
     @property
     def growth(self) -> float:
         """Memory beyond the model's own at most tokens over that at fewest, less one."""
-        return self.reports[-1].cost.beyond / self.reports[0].cost.beyond - 1
+        return self.reports[-1].cost.beyond / max(self.reports[0].cost.beyond, 1) - 1
 
     def seconds_each(self, first: float, last: float) -> float:
         """Seconds a pooled token between two numbers of pooled tokens, within the longest run."""

@@ -117,7 +117,7 @@ def _promises(cells: Sequence[Cell], memory: Memory | None, flat: Flat | None) -
         rows.append([f"same shift at {cell.prefix:,}", f"≤ {limit:g}", f"{cell.difference:.1e}", _yes(cell.agrees)])
     if memory:
         asked_of = f"peak memory at {memory.tokens:,} × {memory.features:,}"
-        rows.append([asked_of, "≤ 1/10 of the rival's", f"1/{1 / memory.ratio:.1f}", _yes(memory.ratio <= 0.1)])
+        rows.append([asked_of, "≤ 10 % of the rival's", f"{memory.ratio:.1%}", _yes(memory.ratio <= 0.1)])
     if flat:
         few, most = flat.reports[0].pooled, flat.reports[-1].pooled
         before, after = flat.halves

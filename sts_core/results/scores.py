@@ -31,6 +31,8 @@ def choose_dims(
 ) -> NDArray[np.int64]:
     """The features a score is averaged over: top n of a ranking, a band of ranks, chance, or a list of one's own."""
     features = len(shift)
+    if ranks is not None and dims not in ("icl", "sft"):
+        raise UserError("A rank band needs a ranking", "Use --ranks with --dims icl or sft.")
     if isinstance(dims, str) and dims == "random":
         return np.sort(np.random.default_rng(seed).choice(features, size=_fits(n, features), replace=False))
     if not isinstance(dims, str | Path):
