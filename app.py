@@ -21,15 +21,21 @@ workbench = st.Page(
     url_path="workbench",
     default=True,
 )
+shifted = st.Page(
+    "pages/views/shifted.py",
+    title="Shifted features",
+    icon=":material/stacked_line_chart:",
+    url_path="shifted",
+)
 jobs = st.Page(
     "pages/views/jobs.py",
     title="Jobs & cache",
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, jobs], position="hidden")
+page = st.navigation([workbench, shifted, jobs], position="hidden")
 with st.sidebar:
-    for group, members in {"Explore": [workbench], "Machine": [jobs]}.items():
+    for group, members in {"Explore": [workbench, shifted], "Machine": [jobs]}.items():
         st.caption(group)
         for member in members:
             st.page_link(member)

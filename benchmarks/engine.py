@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
 
 def _run(options: argparse.Namespace, start: Start) -> int:
     task = _task(options)
+    head = table.head(task)
     cells: list[Cell] = []
     memory: Memory | None = None
     flat: Flat | None = None
@@ -64,7 +65,7 @@ def _run(options: argparse.Namespace, start: Start) -> int:
         memory = beside_in_memory(task, options.memory_tokens, options.memory_features, start)
     if "flat" in options.parts:
         flat = over_tokens(task, options.flat_tokens, options.flat_features, start)
-    print(table.head(task))
+    print(head)
     print(table.whole(cells, memory, flat))
     return 0 if all(cell.agrees for cell in cells) else 1
 

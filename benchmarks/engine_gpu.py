@@ -173,9 +173,10 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     ]
     for o in outcomes:
         share = o.ideal / o.seconds
+        fast, full = ("yes" if holds else "NO" for holds in (o.seconds <= FASTEST, share >= SHARE))
         lines.append(
             f"| {o.features:,} | {o.seconds:.2f} | {o.prompt_tokens:,} | {o.pooled:,} | {share:.1%} "
-            f"| {o.memory / 1e9:.1f} | {'yes' if o.seconds <= FASTEST else 'NO'} | {'yes' if share >= SHARE else 'NO'} |"
+            f"| {o.memory / 1e9:.1f} | {fast} | {full} |"
         )
     return "\n".join(lines)
 

@@ -18,12 +18,12 @@ _MB = 1e6
 
 
 def head(task: Task) -> str:
-    """Who measured what, where and when."""
+    """Who measured what, where and when; asked before the work begins, which is a load of its own."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "sae-lens"))
     sae = task.sae or "a SAE of random weights"
     busy = os.getloadavg()[0]
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {os.cpu_count()} cores, load {busy:.1f} at the end; "
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, {os.cpu_count()} cores, load {busy:.1f} at the start; "
         f"Python {platform.python_version()}, {packages}; seed {task.seed}.\n"
         f"{os.path.basename(task.model.rstrip('/'))}, block {task.layer}, {os.path.basename(sae)}, "
         f"{task.features:,} features, model in {task.dtype}, SAE in float32, both sides alike."
@@ -100,21 +100,7 @@ def _flat(flat: Flat) -> str:
 
 
 def _promises(cells: Sequence[Cell], memory: Memory | None, flat: Flat | None) -> str:
-    rows = []
-    for cell in cells:
-        asked = FASTER.get(cell.prefix)
-        if asked:
-            many = (
-                f", {cell.faster_all:.1f}× on {cell.many.items} (rival extrapolated)"
-                if cell.many is not cell.ours
-                else ""
-            )
-            rows.append(
-                [f"faster at a prefix of {cell.prefix:,}", f"≥ {asked}×",
-                 f"{cell.faster_same:.1f}× on {cell.ours.items} queries{many}", _yes(cell.faster_same >= asked)]
-            )  # fmt: skip
-        limit = TOLERANCE[cell.dtype]
-        rows.append([f"same shift at {cell.prefix:,}", f"≤ {limit:g}", f"{cell.difference:.1e}", _yes(cell.agrees)])
+    rows = [row for cell in cells for row in _promises_of(cell)]
     if memory:
         asked_of = f"peak memory at {memory.tokens:,} × {memory.features:,}"
         rows.append([asked_of, "≤ 10 % of the rival's", f"{memory.ratio:.1%}", _yes(memory.ratio <= 0.1)])
@@ -122,14 +108,26 @@ def _promises(cells: Sequence[Cell], memory: Memory | None, flat: Flat | None) -
         few, most = flat.reports[0].pooled, flat.reports[-1].pooled
         before, after = flat.halves
         change = after / before - 1
-        rows.append(
-            [f"memory from {few:,} to {most:,} tokens", "≤ +5 %", f"{flat.growth:+.1%}", _yes(flat.growth <= 0.05)]
-        )
-        rows.append(
+        rows += [
+            [f"memory from {few:,} to {most:,} tokens", "≤ +5 %", f"{flat.growth:+.1%}", _yes(flat.growth <= 0.05)],
             [f"time a token, {flat.reports[-2].pooled:,} to {most:,}: second half against first", "± 20 %",
-             f"{change:+.1%}", _yes(abs(change) <= 0.2)]
-        )  # fmt: skip
+             f"{change:+.1%}", _yes(abs(change) <= 0.2)],
+        ]  # fmt: skip
     return _table(("promise", "asked", "measured", "holds"), rows)
+
+
+def _promises_of(cell: Cell) -> list[list[str]]:
+    limit = TOLERANCE[cell.dtype]
+    rows = [[f"same shift at {cell.prefix:,}", f"≤ {limit:g}", f"{cell.difference:.1e}", _yes(cell.agrees)]]
+    asked = FASTER.get(cell.prefix)
+    if asked:
+        what = f"faster at a prefix of {cell.prefix:,}, {{}}"
+        same, whole_cell = cell.faster_same, cell.faster_all
+        rows.append([what.format(f"{cell.ours.items} queries"), f"≥ {asked}×", f"{same:.1f}×", _yes(same >= asked)])
+        if cell.many is not cell.ours:
+            beyond = f"{cell.many.items} queries, the rival's seconds extrapolated"
+            rows.append([what.format(beyond), f"≥ {asked}×", f"{whole_cell:.1f}×", _yes(whole_cell >= asked)])
+    return rows
 
 
 def _yes(holds: bool) -> str:

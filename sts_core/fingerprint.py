@@ -32,10 +32,10 @@ def sha256_file(path: Path) -> str:
     return known[key]
 
 
-def sha256_folder(folder: Path, suffixes: tuple[str, ...]) -> str:
-    """One digest over the names and contents of a folder's files with these suffixes."""
+def sha256_folder(folder: Path, endings: tuple[str, ...]) -> str:
+    """One digest over the names and contents of a folder's files whose names end so."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.is_file()):
+    for path in sorted(p for p in folder.iterdir() if p.name.endswith(endings) and p.is_file()):
         digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
     return digest.hexdigest()
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.parts.choices import as_toml
 from pages.parts.escape import plain
+from pages.parts.selection import Selection
 from sts_core.figures.numbers import DASH, count, day, duration
 from sts_core.results import Result
 from sts_core.store.results import Stored
@@ -19,6 +20,26 @@ def line(stored: Stored) -> str:
     layer = f", layer {stored.layer}" if stored.layer is not None else ""
     when = day(stored.finished.isoformat())
     return f"{stored.model}, {stored.sae}{layer}, {stored.target}; {when}; result {stored.key[:12]}"
+
+
+def origin(selection: Selection) -> None:
+    """Under a page's answer: when and where it was measured, whether it was shipped, whether the choices differ."""
+    result, stored = selection.result, selection.stored
+    if result is None or stored is None:
+        return
+    device = result.manifest.get("resolved", {}).get("device", "this machine")
+    text = f"Measured {day(stored.finished.isoformat())} on {device} in {duration(result.manifest.get('seconds'))}"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":gray[:material/schedule: {plain(text)}]", width="content")
+        if stored.demo:
+            st.badge("Shipped demo", color="blue", help="Measured before and shipped with the program.")
+        if selection.stale:
+            st.badge(
+                "Settings differ from this result",
+                icon=":material/history:",
+                color="orange",
+                help="The figures show what was measured. Measure again to see them for the settings above.",
+            )
 
 
 def provenance(result: Result, stored: Stored) -> None:

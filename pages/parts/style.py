@@ -19,7 +19,8 @@ _CSS = """
 .st-key-checks [data-testid="stMarkdownContainer"] { padding-left: 1.45rem; text-indent: -1.45rem; }
 .st-key-checks p span { text-indent: 0; }
 .st-key-jobline p { font-size: .8rem; white-space: nowrap; }
-.st-key-preflight h2 { font-size: 1rem; padding: 0 0 .25rem; }
+.st-key-preflight h2, .st-key-facts h2 { font-size: 1rem; padding: 0 0 .25rem; }
+.st-key-feature h2 { padding: 0; }
 [data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit !important; }
 .st-key-chips button:hover, .st-key-chips button:focus { color: inherit !important; }
 @media (min-width: 641px) { .st-key-chips { flex-wrap: wrap; row-gap: 0; } }

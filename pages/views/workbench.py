@@ -7,23 +7,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
 from pages.parts.preflight import preflight
-from pages.parts.provenance import line, provenance
+from pages.parts.provenance import line, origin, provenance
 from pages.parts.selection import Selection
 from pages.parts.style import mode
 from sts_core.figures import words
 from sts_core.figures.domains import domain_bars
-from sts_core.figures.numbers import count, day, duration
+from sts_core.figures.numbers import count
 from sts_core.figures.shift import shift_strip
-from sts_core.results import Result
 from sts_core.store.results import Stored
 
 FEATURES = 40
-DEFAULT_N = 100
 
 
 def page() -> None:
@@ -48,29 +47,14 @@ def page() -> None:
 
 
 def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
-    result, stored = selection.result, selection.stored
-    if result is None or stored is None:
+    stored = selection.stored
+    if stored is None:
         return
     target = words.target_name(stored.target)
     unbroken = words.headline(table, target).replace("-", "\u2011")  # a name is not torn at its hyphen
     st.title(plain(unbroken), anchor=False)
     st.markdown(f":gray[{plain(words.explanation(metric, n, target))}]")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":gray[:material/schedule: {plain(_origin(result, stored))}]", width="content")
-        if stored.demo:
-            st.badge("Shipped demo", color="blue", help="Measured before and shipped with the program.")
-        if selection.stale:
-            st.badge(
-                "Settings differ from this result",
-                icon=":material/history:",
-                color="orange",
-                help="The figures show what was measured. Measure again to see them for the settings above.",
-            )
-
-
-def _origin(result: Result, stored: Stored) -> str:
-    device = result.manifest.get("resolved", {}).get("device", "this machine")
-    return f"Measured {day(stored.finished.isoformat())} on {device} in {duration(result.manifest.get('seconds'))}"
+    origin(selection)
 
 
 def choose_score(known: list[int]) -> tuple[str, int]:
@@ -85,17 +69,9 @@ def choose_score(known: list[int]) -> tuple[str, int]:
             bind="query-params",
             help=f"{words.TERMS['sts_act']}\n\n{words.TERMS['sts_icl']}",
         )
-        n = st.segmented_control(
-            "N, most shifted features",
-            known,
-            default=DEFAULT_N if DEFAULT_N in known else known[-1],
-            required=True,
-            key="n",
-            bind="query-params",
-            help=words.TERMS["n"],
-        )
+        n = choose_n(known)
     metric = metric if metric in words.METRICS else "sts_act"
-    return metric, n if n in known else known[-1]
+    return metric, n
 
 
 def draw_bars(table: pd.DataFrame, metric: str, n: int, stored: Stored) -> None:
@@ -139,15 +115,6 @@ def draw_features(folder: str, key: str, n: int, stored: Stored) -> None:
         column_config=_columns(table),
         alt="The most shifted features with their shift, activation and firing rate",
     )
-
-
-def picture(name: str, height: float) -> dict[str, object]:
-    """The figure's tools: only the one that saves it as a picture, large enough for a slide."""
-    return {
-        "displaylogo": False,
-        "modeBarButtons": [["toImage"]],
-        "toImageButtonOptions": {"format": "png", "filename": name, "width": 1000, "height": int(height), "scale": 2},
-    }
 
 
 def _columns(table: pd.DataFrame) -> dict[str, Any]:

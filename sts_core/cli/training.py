@@ -28,7 +28,7 @@ def train(
 ) -> None:
     """Train a SAE with SAELens' trainer on this model's activations, and measure how good it is.
 
-    Example: sts sae train cache/demo/smollm2-l15/spec.toml --out /tmp/my-sae
+    Example: sts sae train cache/demo/smollm2-l15/try.toml --out /tmp/my-sae
     """
     from sts_core.train.sae import train_sae
     from sts_core.train.sae_spec import SaeSpec

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sts_core.figures.numbers import count, known, percent
+from sts_core.figures.numbers import count, known, number, percent
 
 METRICS = {"sts_act": "STS act", "sts_icl": "STS icl"}
 """The metric's key in a result -> its name on the page."""
@@ -24,6 +24,9 @@ TERMS = {
     "n": "N: how many of the most shifted features a score is averaged over (METHOD 3).",
 }
 """The method's names, one sentence each."""
+MOSTLY = 0.75
+"""From this share of the leading features on, they are said to go one way."""
+FEWEST_FOR_A_WAY = 5
 _PREDICTION = "(prediction, not yet tested here)"
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -105,10 +108,70 @@ def shift_title(held: float, n: int, features: int) -> str:
     return f"{count(n)} of {count(features)} features hold {percent(held)} of the shift"
 
 
+def spread_headline(
+    held: float, n: int, features: int, raw: tuple[int, int] | None = None, directions: tuple[int, int] = (0, 0)
+) -> str:
+    """One sentence on how the shift is spread.
+
+    `raw` is how many raw dimensions hold as much, and of how many; `directions` how many of the n rise and fall.
+    """
+    if not known(held):
+        return "Demonstrations moved no feature: there is no shift to rank."
+    n = min(n, features)
+    if n == features:
+        return f"All {count(features)} features hold the whole shift: choose a smaller N to see how it is spread."
+    word = "feature holds" if n == 1 else "features hold"
+    text = f"{count(n)} of {count(features)} {word} {percent(held)} of the shift"
+    if way := _mostly(n, directions):
+        text += f", and {way}"
+    if raw is None:
+        return f"{text}."
+    return f"{text}; the model's raw dimensions would need {count(raw[0])} of {count(raw[1])} for as much."
+
+
+def spread_explanation(target: str) -> str:
+    """What the shift is, for a colleague who has not read the paper."""
+    return (
+        f"The shift of a feature is how far examples of {target} before a question change its activation on the "
+        "question's own tokens, up or down."
+    )
+
+
+def noise_words(share: float | None, shared: int | None, n: int, chance: float) -> str:
+    """What rounding alone does, beside the shift; the overlap of the two stands beside what chance would give."""
+    if share is None or shared is None:
+        return "The noise of rounding was not measured, so how much of this shift it makes is not known."
+    top = f"top {count(n)}"
+    by_chance = number(chance, 2) if chance >= 0.05 else "almost none"
+    rounded = f"Rounding alone gives {percent(share)} of this shift"
+    return f"{rounded}; {count(shared)} of the {top} are also among its own {top} ({by_chance} by chance)."
+
+
+def curve_title(n: int) -> str:
+    """The question the concentration curve answers."""
+    return f"How much of the shift do the {count(n)} most shifted features hold?"
+
+
+def feature_sentence(rank: int, features: int, signed: float, most_active: str) -> str:
+    """One feature in a sentence: its rank, its way, and where it is most active."""
+    way = "Demonstrations raise it" if signed > 0 else "Demonstrations lower it" if signed < 0 else "It is not moved"
+    where = f"it is most active in {most_active}" if most_active else "it is silent in every domain"
+    return f"Rank {count(rank)} of {count(features)} by shift. {way} in the mean; {where}."
+
+
 def target_name(data: str) -> str:
     """A set's name in a sentence: an embedded or hub name as it is, a file by its last part."""
     is_file = data.endswith((".jsonl", ".json", ".csv", ".parquet")) or data.startswith(("/", "~", "."))
     return data.rstrip("/").rsplit("/", 1)[-1] if is_file else data
+
+
+def _mostly(n: int, directions: tuple[int, int]) -> str:
+    """`92 of them rise` where the leading features go mostly one way; empty where they do not, or are too few."""
+    rise, fall = directions
+    most, way = (rise, "rise") if rise >= fall else (fall, "fall")
+    if n < FEWEST_FOR_A_WAY or most < MOSTLY * n:
+        return ""
+    return f"all of them {way}" if most == n else f"{count(most)} of them {way}"
 
 
 def _ranked(scores: pd.DataFrame) -> tuple[list[Scored], int]:

@@ -24,6 +24,8 @@ SITES = {
     "hook_attn_out": "attn_out",
 }
 """SAELens' name of a place in a block -> ours."""
+SAE_FILES = (".safetensors", "cfg.json")
+"""What makes a SAE what it is; reports and specs beside it do not."""
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """What decides a model's numbers: weights, settings, the chat template, and the tokenizer in any of its forms."""
 _HOOK = re.compile(r"blocks\.(\d+)\.(\w+)")
@@ -192,7 +194,7 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
             f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens."
         ) from None
     return SaeInfo(
-        name=name, folder=folder, revision=sha256_folder(folder, (".safetensors", ".json"))[:16],
+        name=name, folder=folder, revision=sha256_folder(folder, SAE_FILES)[:16],
         architecture=str(config.get("architecture", "standard")), features=features, width=width,
         hook=hook, layer=int(match[1]), site=SITES[match[2]],
         model_name=metadata.get("model_name") or config.get("model_name"),

@@ -121,7 +121,9 @@ def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, S
     _write_table(folder / "shift_raw.parquet", _shift_table(sets[RAW], sets.get(NOISE_RAW)))
     domains = {name: sums for name, sums in sets.items() if name != TARGET and "/" not in name}
     _write_table(folder / "domains.parquet", pd.concat([_domain_table(n, s) for n, s in domains.items()]))
-    save_file(_group_arrays(sets), folder / "groups.safetensors")
+    grouped = {name: sums for name, sums in sets.items() if name not in (NOISE, NOISE_RAW)}
+    save_file(_group_arrays(grouped), folder / "groups.safetensors")
+    (folder / "groups.safetensors").chmod(0o644)  # safetensors makes files for the owner's eyes only
     shift = pq.read_table(folder / "shift.parquet").to_pandas()
     _write_table(folder / "scores.parquet", _standard_scores(shift, domains))
     atomic_json(folder / "manifest.json", dict(manifest))

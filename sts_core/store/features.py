@@ -14,6 +14,13 @@ from sts_core.errors import UserError, nearest
 
 _SETTINGS: dict[str, Any] = {"threads": 2, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
 """A small question needs no more threads, and no answer of ours is fetched from the network."""
+ORDERS = {
+    "shift": ("shift_icl desc", "true"),
+    "up": ("signed_icl desc", "signed_icl > 0"),
+    "down": ("signed_icl asc", "signed_icl < 0"),
+    "gain": ("gain desc", "gain > 0"),
+}
+"""What features can be ranked by -> the order in SQL, and which features it makes sense for."""
 
 
 def top_features(folder: Path, order: str = "shift_icl", limit: int = 200, descending: bool = True) -> pd.DataFrame:
@@ -31,6 +38,31 @@ def top_features(folder: Path, order: str = "shift_icl", limit: int = 200, desce
         way = "desc" if descending else "asc"
         question = f"select * from {source} order by isnan({name}::double), {name} {way} nulls last, feature limit ?"
         return connection.execute(question, [limit]).df()
+
+
+def ranked_features(
+    folder: Path, order: str = "shift", least_rate: float = 0.0, limit: int | None = 300
+) -> pd.DataFrame:
+    """Features with their `rank` by shift among all, `gain` in firing rate, and `matching`, how many there are of them.
+
+    `order` is one of ORDERS. Kept are features that fire on at least this share of tokens in one of the two arms; in
+    the orders of one direction, those that went that way at all. Without a limit it is all of them.
+    """
+    if order not in ORDERS:
+        raise UserError(f"Features cannot be ordered by {order!r}{nearest(order, ORDERS)}", f"Use {', '.join(ORDERS)}.")
+    by, kept = ORDERS[order]
+    question = f"""
+        with ranked as (
+            select row_number() over (order by isnan(shift_icl), shift_icl desc, feature) as rank, *,
+                rate_icl - rate_base as gain
+            from {_source(folder / "shift.parquet")}
+        )
+        select *, count(*) over () as matching from ranked
+        where greatest(rate_base, rate_icl) >= ? and {kept}
+        order by isnan({by.split()[0]}), {by}, feature limit ?
+    """
+    with _asking(folder) as connection:
+        return connection.execute(question, [least_rate, limit]).df()
 
 
 def domain_means(folder: Path, features: Sequence[int]) -> pd.DataFrame:

@@ -99,6 +99,7 @@ def train_sae(spec: SaeSpec, out: Path, watch: Watcher = silent) -> Path:
     started = time.monotonic()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} already holds something", "Name a new folder, or move the old one away.")
+    ensure(out.parent)
     info = find_model(_model_place(spec))
     if spec.layer >= info.layers:
         raise UserError(
@@ -115,7 +116,6 @@ def train_sae(spec: SaeSpec, out: Path, watch: Watcher = silent) -> Path:
         scale = stream.first_look(spec.outliers)
         sae = _fit(spec, reader, stream, scale, watch)
     trained = time.monotonic()
-    ensure(out.parent)
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         saved = _save(sae, folder, spec)
@@ -205,6 +205,9 @@ def _trainer(spec: SaeSpec, reader: Reader, scale: _Scale, data: Iterator[Tensor
         d_in=reader.width, d_sae=spec.width, k=spec.k, device=device, decoder_init_norm=_FIRST_NORM,
         normalize_activations="expected_average_only_in", metadata=metadata,
     )  # fmt: skip
+    if spec.architecture == "batchtopk":
+        # The saved threshold is a moving average from zero: a short training must follow faster, or too much fires.
+        config.topk_threshold_lr = max(config.topk_threshold_lr, 5 * spec.batch / spec.tokens)
     sae = sae_class(config)
     _start_from_data(sae, scale)
     settings = SAETrainerConfig(
@@ -220,7 +223,8 @@ def _trainer(spec: SaeSpec, reader: Reader, scale: _Scale, data: Iterator[Tensor
 def _start_from_data(sae: Any, scale: _Scale) -> None:
     """The bias starts at the data's mean, each feature at a token's residual less that mean.
 
-    Random directions leave a third of the features dead after 100,000 tokens; these, a fifteenth.
+    At equal settings 45 % of the features never fire after 100,000 tokens from random directions, 14 % from these.
+    A SAE wider than the sample keeps random directions for the rest.
     """
     directions = scale.sample[: sae.cfg.d_sae] - scale.mean
     directions *= _FIRST_NORM / directions.norm(dim=-1, keepdim=True)

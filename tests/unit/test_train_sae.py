@@ -178,6 +178,11 @@ def test_training_made_it_better_than_its_start(folder: Path, trained: Trained) 
     assert trained.report["held_out"]["explained"] > barely["held_out"]["explained"] + 0.05
 
 
+def test_a_short_training_saves_the_sparsity_it_trained_with(trained: Trained) -> None:
+    """47 steps: at SAELens' own rate the saved threshold would be at 38 % of the way."""
+    assert trained.report["held_out"]["l0"] == pytest.approx(4, rel=0.3)
+
+
 def test_shares_seeds_and_hashes_are_recorded(trained: Trained, folder: Path) -> None:
     import hashlib
 
