@@ -1,6 +1,6 @@
 """The catalogue of models and SAEs inside the pickers: what there is, what fits, and what must be accepted first.
 
-The registry's file takes a second to read the first time, so a thread reads it, and only once a picker is opened.
+The registry's file takes a second to read the first time, so a thread reads it, and only once somebody searches in it.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import streamlit as st
 
 from pages.parts.escape import plain
-from pages.parts.messages import show_error
+from pages.parts.messages import show_error, told
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count, number
 from sts_core.nets import catalogue, presets
@@ -22,43 +23,47 @@ EVERY = 0.4
 _READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalogue")
 
 
-def model_names() -> list[str]:
-    """Every model's name, as far as the catalogue was read by now."""
-    return [entry.name for entry in _known() or []]
-
-
 def model_part(model: str) -> None:
-    """Below the field of the model: the paper's models to choose, and what is known of the one that is chosen."""
+    """Below the field of the model: what must be accepted first, the paper's models, and the catalogue, folded."""
+    # Only a whole hub id is asked for here: a short name would need the catalogue, which may not be read yet.
+    if "/" in model and (asked := catalogue.gate(model)):
+        st.markdown(f":orange[:material/lock: {plain(asked)}]")
     st.caption("The paper's models:")
     with st.container(horizontal=True, gap="xsmall"):
         for preset in presets.PRESETS:
-            st.button(preset.name, key=f"preset_{preset.name}", on_click=_choose_preset, args=(preset,))
+            st.button(preset.name, key=f"preset_{preset.name}", on_click=_choose, args=(preset.model, preset.saes[0]))
     if (chosen := presets.preset_for(model)) is not None:
         st.caption(plain(chosen.note))
-    known = _or_wait()
-    if known is None:
-        return
-    entry = next((entry for entry in known if model in entry.names), None)
-    if asked := catalogue.gate(model) if entry is None or entry.source == "registry" else None:
-        st.markdown(f":orange[:material/lock: {plain(asked)}]")
-    if entry is None:
-        st.caption("This name is not in the catalogue. It is looked for on this machine, then on the hub.")
-    else:
-        st.caption(plain(_sae_count(entry)))
+    box = _folded("Search models with SAEs", "model_catalogue")
+    if box.open:
+        with box:
+            _search_models(model)
 
 
 def sae_part(model: str, sae: str) -> None:
-    """Below the field of the SAE: those of the model that can be measured with, by layer, and how many cannot."""
+    """Below the field of the SAE, folded: those of the model that can be measured with, and how many cannot."""
+    box = _folded("Search SAEs of this model", "sae_catalogue")
+    if box.open:
+        with box, told():
+            _search_saes(model, sae)
+
+
+def _search_models(model: str) -> None:
+    if (known := _or_wait()) is None:
+        return
+    _search("Model", "model", {entry.name: _model_label(entry) for entry in known}, "Search by name or licence")
+    entry = next((entry for entry in known if model in entry.names), None)
+    st.caption("The model chosen is not in the catalogue." if entry is None else plain(_sae_count(entry)))
+
+
+def _search_saes(model: str, sae: str) -> None:
     if _or_wait() is None:
         return
-    try:
-        found = catalogue.saes(model)
-    except UserError as error:
-        show_error(error)
-        return
+    found = catalogue.saes(model)
     usable = [entry for entry in found if entry.usable]
     if usable:
-        _choose_sae(usable, model, sae)
+        names = {entry.name: label(entry) for entry in _of_a_layer(usable, model, sae)}
+        _search("SAE", "sae", names, "Search by width, L0 or name")
     st.caption(plain(_hidden(found, usable)))
 
 
@@ -68,30 +73,46 @@ def label(entry: SaeEntry) -> str:
     return " · ".join([*filter(None, parts), entry.name])
 
 
-def _choose_sae(usable: Sequence[SaeEntry], model: str, sae: str) -> None:
+def _of_a_layer(usable: Sequence[SaeEntry], model: str, sae: str) -> list[SaeEntry]:
+    """Those of the layer a person chooses: a model may have more than a thousand."""
     by_layer: dict[int, list[SaeEntry]] = {}
     for entry in usable:
         by_layer.setdefault(-1 if entry.layer is None else entry.layer, []).append(entry)
-    now = next((entry.layer for entry in usable if entry.name == sae), None)
     layers = list(by_layer)
-    first = layers.index(now) if now in by_layer else len(layers) // 2
+    now = next((entry.layer for entry in usable if entry.name == sae), None)
     layer = st.selectbox(
         "Layer",
         layers,
-        first,
+        layers.index(now) if now in by_layer else len(layers) // 2,
         key=f"sae_layer_{model}",
-        format_func=lambda at: f"{'not stated' if at < 0 else at}: {count(len(by_layer[at]))} SAEs",
+        format_func=lambda at: f"{'not stated' if at < 0 else at} ({_saes(len(by_layer[at]))})",
     )
-    names = {entry.name: label(entry) for entry in by_layer.get(layer, usable)}
+    return by_layer.get(layer, [])
+
+
+def _search(what: str, key: str, names: dict[str, str], placeholder: str) -> None:
+    """A field to search in; what is found goes into the field above and this one is empty again."""
+    found = f"{key}_found"
+
+    def take() -> None:
+        if name := st.session_state.get(found):
+            st.session_state[key] = name
+        st.session_state[found] = None
+
     st.selectbox(
-        "Choose of the catalogue",
+        what,
         list(names),
         None,
-        key="sae_found",
+        key=found,
         format_func=lambda name: names.get(name, name),
-        placeholder="Search by width, L0 or name",
-        on_change=_choose_found,
+        placeholder=placeholder,
+        on_change=take,
     )
+
+
+def _folded(title: str, key: str) -> Any:
+    """A folded part that knows whether it is open: nothing is looked up before."""
+    return st.expander(title, key=key, type="compact", icon=":material/search:", on_change="rerun")
 
 
 def _hidden(found: Sequence[SaeEntry], usable: Sequence[SaeEntry]) -> str:
@@ -106,24 +127,28 @@ def _hidden(found: Sequence[SaeEntry], usable: Sequence[SaeEntry]) -> str:
     return f"{told}; {count(len(found) - len(usable))} are hidden. {why}"
 
 
+def _model_label(entry: ModelEntry) -> str:
+    licence = " · licence to accept" if entry.gated else ""
+    return f"{entry.name} · {_saes(entry.usable)}{licence}"
+
+
 def _sae_count(entry: ModelEntry) -> str:
-    many = "One SAE is" if entry.saes == 1 else f"{count(entry.saes)} SAEs are"
-    places = {"embedded": "shipped with the program", "here": "on this machine", "registry": "on the hub"}
+    places = {
+        "embedded": "It is shipped with the program",
+        "here": "It is on this machine",
+        "registry": "It is on the hub",
+    }
     note = f" {entry.note}" if entry.note and not entry.gated else ""
-    return (
-        f"{many} known for it, {count(entry.usable)} can be measured with. The model is {places[entry.source]}.{note}"
-    )
+    usable = f", {count(entry.usable)} of which can be measured with" if entry.usable < entry.saes else ""
+    return f"{places[entry.source]}; {_saes(entry.saes)}{usable}.{note}"
 
 
-def _choose_preset(preset: presets.Preset) -> None:
-    st.session_state["model"] = preset.model
-    st.session_state["sae"] = preset.saes[0]
+def _saes(many: int) -> str:
+    return "1 SAE" if many == 1 else f"{count(many)} SAEs"
 
 
-def _choose_found() -> None:
-    if chosen := st.session_state.get("sae_found"):
-        st.session_state["sae"] = chosen
-    st.session_state["sae_found"] = None
+def _choose(model: str, sae: str) -> None:
+    st.session_state.update(model=model, sae=sae)
 
 
 def _or_wait() -> list[ModelEntry] | None:
@@ -144,12 +169,6 @@ def _or_wait() -> list[ModelEntry] | None:
 def _look_again() -> None:
     if _reading().done():
         st.rerun()
-
-
-def _known() -> list[ModelEntry] | None:
-    """The models when they were read without a fault, else None; starts no reading."""
-    reading = _started().get("models")
-    return reading.result() if reading is not None and reading.done() and not reading.exception() else None
 
 
 def _reading() -> Future[list[ModelEntry]]:

@@ -37,25 +37,15 @@ def context_bar() -> Selection:
     return select(chosen, shown)
 
 
-def _chip(name: str, value: str, key: str, lazy: bool = False) -> Any:
-    """A button with the choice on it. What is in a lazy one is asked for only while it is open."""
-    return st.popover(
-        f":gray[{name}] {plain(value)}",
-        key=f"chip_{key}",
-        type="tertiary",
-        wrap=False,
-        on_change="rerun" if lazy else "ignore",
-    )
+def _chip(name: str, value: str, key: str) -> Any:
+    return st.popover(f":gray[{name}] {plain(value)}", key=f"chip_{key}", type="tertiary", wrap=False)
 
 
 def _model(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
-    box = _chip("Model", short(fields.now("model")), "model", lazy=True)
-    with box:
-        known = catalogue.model_names()
-        model = fields.pick("Model", "model", [DEFAULTS["model"], *(s.model for s in stored), *known])
+    with _chip("Model", short(fields.now("model")), "model"):
+        model = fields.pick("Model", "model", [DEFAULTS["model"], *(s.model for s in stored)])
         st.caption("An embedded name, a folder, or a hub id such as org/name. A hub id is fetched when you measure.")
-        if box.open:
-            catalogue.model_part(model)
+        catalogue.model_part(model)
     return {"model": model}
 
 
@@ -63,12 +53,10 @@ def _sae(fields: Fields, stored: Sequence[Stored], shown: Stored | None) -> dict
     now = fields.now("sae")
     layer = f" · layer {shown.layer}" if shown and shown.sae == now and shown.layer is not None else ""
     shipped = [f"demo/{place.parent.name}" for place in sorted(DEMO.glob("*/cfg.json"))]
-    box = _chip("SAE", short(now) + layer, "sae", lazy=True)
-    with box:
+    with _chip("SAE", short(now) + layer, "sae"):
         sae = fields.pick("Sparse autoencoder", "sae", [DEFAULTS["sae"], *shipped, *(s.sae for s in stored)])
         st.caption("An embedded name, a folder SAELens can load, or release:id of its registry. It brings its layer.")
-        if box.open:
-            catalogue.sae_part(fields.now("model"), sae)
+        catalogue.sae_part(fields.now("model"), sae)
     return {"sae": sae}
 
 
