@@ -69,7 +69,7 @@ def _search_saes(model: str, sae: str) -> None:
 
 def label(entry: SaeEntry) -> str:
     """A SAE in one line: how wide it is, how many of its features are active at once, and its name."""
-    parts = [f"{count(entry.width)} features" if entry.width else "", f"L0 {number(entry.l0)}" if entry.l0 else ""]
+    parts = [f"{count(entry.width)} features" if entry.width else "", f"L0 {number(entry.l0, 2)}" if entry.l0 else ""]
     return " · ".join([*filter(None, parts), entry.name])
 
 

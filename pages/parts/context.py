@@ -11,9 +11,10 @@ from pages.parts import catalogue
 from pages.parts.choices import DEFAULTS, FIELDS, FILE_TYPES, FULL, QUICK, short
 from pages.parts.escape import plain
 from pages.parts.fields import Fields
+from pages.parts.look import look_into
 from pages.parts.progress import job_line, look_for_end
 from pages.parts.selection import KEY_HEAD, Selection, measured_with, select, settle, show_next
-from pages.parts.uploads import keep_domain_files, keep_target_file
+from pages.parts.uploads import MOST_MB, keep_domain_files, keep_target_file, show_refusal
 from sts_core.figures.numbers import count, day
 from sts_core.folders import DEMO
 from sts_core.spec import MMLU_DOMAINS, POOLS
@@ -65,8 +66,16 @@ def _target(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
         others = [DEFAULTS["target"], *(s.target for s in stored)]
         target = fields.pick("Target set: what you would train on", "target", others)
         st.caption("An embedded name, a hub id, or a file: .jsonl, .json, .csv or .parquet.")
-        st.file_uploader("Or bring a file", type=list(FILE_TYPES), key="target_file", on_change=keep_target_file)
+        st.file_uploader(
+            "Or bring a file",
+            type=list(FILE_TYPES),
+            key="target_file",
+            on_change=keep_target_file,
+            max_upload_size=MOST_MB,
+        )
+        show_refusal("target")
         columns = fields.columns("target") if target != DEFAULTS["target"] else {}
+        look_into("target", target, columns, fields.now("pool"))
     return {"target": target, **_unused("target"), **columns}
 
 
@@ -93,8 +102,11 @@ def _domains(fields: Fields) -> dict[str, Any]:
             accept_multiple_files=True,
             key="domain_files",
             on_change=keep_domain_files,
+            max_upload_size=MOST_MB,
         )
+        show_refusal("domain")
         columns = fields.columns("domain") if own else {}
+        look_into("domain", own, columns, fields.now("pool"))
     return {"domains": picked, "domain_folder": own, **_unused("domain"), **columns}
 
 

@@ -87,10 +87,12 @@ def _told(table: pd.DataFrame, order: str, least: float, features: int) -> str:
 
 
 def _pick(stored: Stored, key: str, ids: list[int]) -> None:
-    """The picked row's feature; none when the pick was taken back."""
+    """The picked row's feature; none when the pick was taken back. A cell that is clicked picks its row."""
     picked = st.session_state[key]["selection"]
-    rows = [*picked["rows"], *(row for row, _ in picked["cells"])]
-    choose_feature(stored, ids[rows[-1]] if rows and rows[-1] < len(ids) else None)
+    row = next((row for row, _ in picked["cells"]), next(iter(picked["rows"]), None))
+    if picked["cells"]:
+        st.session_state[key] = {"selection": {"rows": [row], "columns": [], "cells": []}}
+    choose_feature(stored, ids[row] if row is not None and row < len(ids) else None)
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The sentences of a page: what was found, in plain words that claim no more than was measured.
 
-A domain is *level* with the highest when their difference is at most its own standard error, √(se₁² + se₂²): the order
-of such domains is not told as a finding. Where an error is not known nothing is told about the order at all.
+A domain is *level* with the highest when their difference is at most twice its own standard error, √(se₁² + se₂²): the
+order of such domains is not told as a finding. Where an error is not known nothing is told about the order at all.
 """
 
 from __future__ import annotations
@@ -58,12 +58,11 @@ def headline(scores: pd.DataFrame, target: str) -> str:
         return f"{_capital(ranked[0].name)} scores highest {of_all} {for_target}{tail}."
     if len(level) <= 3:
         names = [ranked[i].name for i in level]
-        caveat = (
-            "within one standard error of each other" if len(level) == 2 else "within one standard error of the highest"
-        )
-        return f"{_capital(_listed(names))} score highest {of_all} {for_target}, {caveat}{tail}."
+        other = "each other" if len(level) == 2 else "the highest"
+        leaders = f"{_capital(_listed(names))} score highest {of_all} {for_target}"
+        return f"{leaders}, within two standard errors of {other}{tail}."
     leaders = f"{_capital(_listed([ranked[0].name, ranked[1].name]))} score highest {of_all} {for_target}"
-    return f"{leaders}, but {_level_words(level)} are within one standard error of the highest{tail}."
+    return f"{leaders}, but {_level_words(level)} are within two standard errors of the highest{tail}."
 
 
 def explanation(metric: str, n: int, target: str) -> str:
@@ -120,7 +119,7 @@ def spread_headline(
     n = min(n, features)
     if n == features:
         return f"All {count(features)} features hold the whole shift: choose a smaller N to see how it is spread."
-    word = "feature holds" if n == 1 else "features hold"
+    word = "features holds" if n == 1 else "features hold"
     text = f"{count(n)} of {count(features)} {word} {percent(held)} of the shift"
     if way := _mostly(n, directions):
         text += f", and {way}"
@@ -186,7 +185,12 @@ def _ranked(scores: pd.DataFrame) -> tuple[list[Scored], int]:
 def _level_with_first(ranked: Sequence[Scored]) -> list[int]:
     """Positions of the domains level with the highest, itself included; every error must be known."""
     first = ranked[0]
-    return [i for i, d in enumerate(ranked) if first.value - d.value <= math.hypot(first.se or 0.0, d.se or 0.0)]
+    return [i for i, d in enumerate(ranked) if first.value - d.value <= 2 * _se(first, d)]
+
+
+def _se(first: Scored, second: Scored) -> float:
+    """The standard error of the difference of two domains."""
+    return math.hypot(first.se or 0.0, second.se or 0.0)
 
 
 def _level_words(level: Sequence[int]) -> str:
@@ -211,9 +215,9 @@ def _no_error(ranked: Sequence[Scored]) -> str:
 
 def _all_level(n: int) -> str:
     return (
-        "their scores are within one standard error of each other"
+        "their scores are within two standard errors of each other"
         if n == 2
-        else ("all are within one standard error of the highest")
+        else ("all are within two standard errors of the highest")
     )
 
 

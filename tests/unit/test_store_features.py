@@ -11,7 +11,7 @@ import pytest
 from sts_core.errors import UserError
 from sts_core.results.folder import DOMAIN_SUMS, RAW, TARGET, TARGET_SUMS, write_result
 from sts_core.results.sums import SetSums
-from sts_core.store.features import domain_means, top_features
+from sts_core.store.features import domain_means, ranked_features, top_features
 
 FEATURES = 500
 DOMAINS = ("physics", "law", "it's", "biology")
@@ -60,6 +60,32 @@ def test_the_means_of_chosen_features_keep_both_orders(folder: Path) -> None:
     assert list(found.index) == list(DOMAINS)
     assert list(found.columns) == [41, 3, 499, 0]
     np.testing.assert_array_equal(found.to_numpy(), every.loc[list(DOMAINS), [41, 3, 499, 0]].to_numpy())
+
+
+@pytest.mark.parametrize("order", ["shift", "up", "down", "gain"])
+@pytest.mark.parametrize("least", [-99.0, 1.5])
+def test_a_ranking_is_that_of_all_rows_filtered_and_sorted(folder: Path, order: str, least: float) -> None:
+    every = pd.read_parquet(folder / "shift.parquet").assign(gain=lambda t: t["rate_icl"] - t["rate_base"])
+    ranks = every.sort_values(["shift_icl", "feature"], ascending=[False, True])["feature"].tolist()
+    kept = every[every[["rate_base", "rate_icl"]].max(axis=1) >= least]
+    column, sign = {
+        "shift": ("shift_icl", 0),
+        "up": ("signed_icl", 1),
+        "down": ("signed_icl", -1),
+        "gain": ("gain", 1),
+    }[order]
+    kept = kept[kept[column] * sign > 0] if sign else kept
+    expected = kept.sort_values([column, "feature"], ascending=[order == "down", True])
+    found = ranked_features(folder, order, least, limit=40)
+    assert found["feature"].tolist() == expected["feature"].tolist()[:40]
+    assert found["rank"].tolist() == [ranks.index(feature) + 1 for feature in found["feature"]]
+    assert set(found["matching"]) == {len(kept)}
+
+
+def test_a_whole_ranking_has_every_feature(folder: Path) -> None:
+    assert sorted(ranked_features(folder, least_rate=-99, limit=None)["feature"]) == list(range(FEATURES))
+    with pytest.raises(UserError, match="did you mean"):
+        ranked_features(folder, "shfit")
 
 
 def test_no_feature_chosen_is_an_empty_table(folder: Path) -> None:
