@@ -10,6 +10,7 @@ from sts_core import folders
 from sts_core.measure.resolve import Resolved
 from sts_core.text.pairs import Pair, PairSet, build_pairs
 from sts_core.text.prompts import Prompter
+from sts_core.text.reference import reference_pairs
 
 _FIRST_GUESS = {"cpu": 1_500.0, "mps": 5_000.0, "cuda": 60_000.0}
 """Tokens a second of a 135M model, until this machine has measured its own."""
@@ -31,7 +32,11 @@ def prepare(resolved: Resolved, tokenizer: Any) -> Work:
     """Build every set's pairs. All that can be wrong with the data is told here, before any weight is loaded."""
     prompter = Prompter(tokenizer)
     spec = resolved.spec
-    sets = [build_pairs(s, prompter, spec.pool.tokens, resolved.model.context, spec.run.seed) for s in spec.sets]
+    context = resolved.model.context
+    if spec.run.preset == "reference":
+        sets = [reference_pairs(s, prompter, context) for s in spec.sets]
+    else:
+        sets = [build_pairs(s, prompter, spec.pool.tokens, context, spec.run.seed) for s in spec.sets]
     noise = 2 * forward_tokens(sets[0], arms=("base",))
     return Work(sets, sum(forward_tokens(s) for s in sets) + noise)
 

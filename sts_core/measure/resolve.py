@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sts_core.errors import UserError
 from sts_core.fingerprint import sha256_file
 from sts_core.nets.describe import ModelInfo, SaeInfo, find_model, find_sae, fit
 from sts_core.nets.device import choose_device, choose_dtype
-from sts_core.spec import Spec
+from sts_core.spec import DataSpec, PoolSpec, Spec
+from sts_core.text.reference import MOST_ROWS
 from sts_core.text.sources import demonstration_source, locate
 
 MEASURING_VERSION = 2
@@ -61,10 +61,20 @@ class Resolved:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
+def as_reference(spec: Spec) -> Spec:
+    """The choices that the paper's code makes, in place of the spec's own (METHOD 8)."""
+
+    def plain(data: DataSpec) -> DataSpec:
+        return replace(data, demos=2, tokens=MOST_ROWS, demo_data=None, demo_columns={})
+
+    domains = tuple(plain(domain) for domain in spec.domains)
+    return replace(spec, target=plain(spec.target), domains=domains, pool=PoolSpec("query", "off"))
+
+
 def resolve(spec: Spec) -> Resolved:
     """Find everything a spec names; refuse what does not fit."""
-    if spec.run.preset != "default":
-        raise UserError(f'The preset "{spec.run.preset}" cannot be measured yet', 'Use preset = "default".')
+    if spec.run.preset == "reference":
+        spec = as_reference(spec)
     model, sae = find_model(spec.model), find_sae(spec.sae)
     warnings = fit(model, sae, spec.layer)
     device = choose_device(spec.run.device)

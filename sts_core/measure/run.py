@@ -109,6 +109,12 @@ class _Sitting:
             self._ran_here += tokens
             skipped(tokens)
 
+        if self._resolved.spec.run.preset == "reference" and "tuned" not in more:
+            from sts_core.measure.unaligned import measure_unaligned
+
+            measured = measure_unaligned(decoder, sae, pairs, pairs.name == TARGET, ran)
+            self._parts.write(number, measured)
+            return measured
         measured = measure_set(
             decoder, sae, pairs, most_norm, pairs.name == TARGET, ran,
             before=kept, skipped=skipped, keep=lambda k: self._parts.write(number, k.measured, k.batches), **more,

@@ -261,7 +261,7 @@ def _unfit(hook: str | None, kind: Kind) -> str:
         return "Where it reads is not stated."
     if hook.rsplit(".", 1)[-1] in SITES and hook.startswith("blocks."):
         return ""
-    return f"It reads {_PLACES.get(_site(hook) or '', hook)}, not the residual stream after a block."
+    return f"It reads {_PLACES.get(_site(hook) or '', hook)}, where the engine does not look."
 
 
 def _order(sae: SaeEntry) -> tuple[Any, ...]:

@@ -187,6 +187,11 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
             f"{name} reads {hook or 'an unnamed place'}, which is not supported",
             f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
         )
+    if (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights"):
+        raise UserError(
+            f"{name} reads a model whose weights were centred first, which a saved model's are not",
+            "Use a SAE that was trained on the model as it is saved.",
+        )
     try:
         features, width = int(config["d_sae"]), int(config["d_in"])
     except (KeyError, TypeError, ValueError):

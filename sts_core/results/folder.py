@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from sts_core.errors import UserError
 from sts_core.folders import atomic_json, ensure
-from sts_core.results.scores import Dims, choose_dims, score_table
+from sts_core.results.scores import ICL, ICL_SQUARED, Dims, choose_dims, score_table
 from sts_core.results.sums import SetSums
 
 TARGET, RAW = "target", "target/raw"
@@ -98,7 +98,9 @@ class Result:
 
         Columns: `domain, metric, n, power, value, se, tokens, items`.
         """
-        chosen = choose_dims(self.shift, n=n, dims=dims, ranks=ranks, folder=self.folder, seed=self.manifest["seed"])
+        chosen = choose_dims(
+            self.shift, n, dims, ranks, self.folder, seed=self.manifest["seed"], by=_ranked_by(self.manifest)
+        )
         return score_table({name: self.groups[name] for name in self.domains}, chosen, power)
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -125,15 +127,21 @@ def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, S
     save_file(_group_arrays(grouped), folder / "groups.safetensors")
     (folder / "groups.safetensors").chmod(0o644)  # safetensors makes files for the owner's eyes only
     shift = pq.read_table(folder / "shift.parquet").to_pandas()
-    _write_table(folder / "scores.parquet", _standard_scores(shift, domains))
+    _write_table(folder / "scores.parquet", _standard_scores(shift, domains, _ranked_by(manifest)))
     atomic_json(folder / "manifest.json", dict(manifest))
     return Result(folder)
 
 
-def _standard_scores(shift: pd.DataFrame, domains: Mapping[str, SetSums]) -> pd.DataFrame:
+def _ranked_by(manifest: Mapping[str, Any]) -> str:
+    """The reference preset ranks features by squared differences."""
+    preset = manifest.get("spec", {}).get("run", {}).get("preset")
+    return ICL_SQUARED if preset == "reference" else ICL
+
+
+def _standard_scores(shift: pd.DataFrame, domains: Mapping[str, SetSums], by: str) -> pd.DataFrame:
     """The scores that lie ready in the folder; any other N or dimension list is made from the groups when asked."""
     sizes = [n for n in (10, 50, 100, 200, 500, 1000, 2000) if n <= len(shift)] or [len(shift)]
-    tables = [score_table(domains, choose_dims(shift, n=n), power) for n in sizes for power in (1, 2)]
+    tables = [score_table(domains, choose_dims(shift, n=n, by=by), power) for n in sizes for power in (1, 2)]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -17,6 +17,8 @@ from sts_core.stats.jackknife import mean_per_token
 from sts_core.stats.ranking import top
 
 Dims = Literal["icl", "sft", "random"] | str | Path | Sequence[int]
+ICL, ICL_SQUARED = "shift_icl", "shift_icl_sq"
+"""The columns an ICL ranking may go by: the default's, and the reference preset's."""
 METRICS = {"sts_act": ("base", "base_sq"), "sts_icl": ("absdiff", "sqdiff")}
 """The metric -> its quantity for power 1 and for power 2."""
 
@@ -28,8 +30,12 @@ def choose_dims(
     ranks: tuple[int, int] | None = None,
     folder: Path | None = None,
     seed: int = 0,
+    by: str = ICL,
 ) -> NDArray[np.int64]:
-    """The features a score is averaged over: top n of a ranking, a band of ranks, chance, or a list of one's own."""
+    """The features a score is averaged over: top n of a ranking, a band of ranks, chance, or a list of one's own.
+
+    `by` is the column that the ICL ranking goes by.
+    """
     features = len(shift)
     if ranks is not None and dims not in ("icl", "sft"):
         raise UserError("A rank band needs a ranking", "Use --ranks with --dims icl or sft.")
@@ -39,7 +45,7 @@ def choose_dims(
         return _own_list(list(dims), features)
     if str(dims) not in ("icl", "sft"):
         return _own_list(_read_list(Path(dims)), features)
-    values = shift["shift_icl"].to_numpy() if dims == "icl" else _sft_shift(folder)
+    values = shift[by].to_numpy() if dims == "icl" else _sft_shift(folder)
     if ranks is None:
         return top(values, _fits(n, features))
     first, last = ranks

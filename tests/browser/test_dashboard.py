@@ -34,7 +34,7 @@ def test_fourteen_bars_with_their_names_and_errors(open_page: Open, take_picture
     expect(page.locator("h1")).to_contain_text("of 14 domains")
 
 
-@pytest.mark.parametrize("path", ["", "jobs"])
+@pytest.mark.parametrize("path", ["", "shifted", "jobs"])
 @pytest.mark.parametrize("width", [1440, 1024, 400])
 @pytest.mark.parametrize("appearance", ["light", "dark"])
 def test_nothing_overflows(open_page: Open, take_picture: Take, path: str, width: int, appearance: str) -> None:
@@ -52,7 +52,7 @@ def test_nothing_overflows(open_page: Open, take_picture: Take, path: str, width
     take_picture(page, f"{path or 'workbench'}-{width}-{appearance}")
 
 
-@pytest.mark.parametrize("path", ["", "jobs"])
+@pytest.mark.parametrize("path", ["", "shifted", "jobs"])
 @pytest.mark.parametrize("appearance", ["light", "dark"])
 def test_axe_finds_nothing_serious(open_page: Open, axe_source: str, path: str, appearance: str) -> None:
     page = open_page(f"{path}?{SHOWN}", appearance=appearance)

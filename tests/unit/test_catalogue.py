@@ -156,7 +156,7 @@ def test_all_names_of_a_model_lead_to_the_same_saes(tmp_path: Path) -> None:
     [
         ("gemma-scope-2b-pt-transcoders:layer_13/width_16k/average_l0_8", "transcoder"),
         ("gemma-scope-2b-pt-res:embedding/width_4k/average_l0_6", "embedding"),
-        ("gemma-scope-2b-pt-mlp-canonical:layer_0/width_16k/canonical", "MLP"),
+        ("gemma-scope-2b-pt-att-canonical:layer_0/width_16k/canonical", "attention"),
         ("temporal-sae-gemma-2-2b:blocks.12.hook_resid_post", "sequences"),
         ("gpt2-small-res-jb:blocks.11.hook_resid_post", "centred"),
     ],
@@ -168,12 +168,13 @@ def test_what_cannot_be_measured_with_says_why(name: str, why: str) -> None:
 
 
 def test_usable_is_what_the_engine_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue has no list of its own: a site the engine learns makes its SAEs usable."""
+    """The catalogue has no list of its own: only SAEs of sites the engine reads are usable."""
     name = "gemma-scope-2b-pt-mlp-canonical:layer_0/width_16k/canonical"
     assert one("gemma-scope-2b-pt-res-canonical:layer_0/width_16k/canonical").usable
-    assert not one(name).usable
-    monkeypatch.setattr(catalogue, "SITES", {**describe.SITES, "hook_mlp_out": "mlp_out"})
     assert one(name).usable
+    fewer = {hook: site for hook, site in describe.SITES.items() if site != "mlp_out"}
+    monkeypatch.setattr(catalogue, "SITES", fewer)
+    assert not one(name).usable
 
 
 def test_embedded_and_local_saes_come_first(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_embedded_and_local_saes_come_first(own_cache: Path, monkeypatch: pytest
     (own_cache / "models" / "torn" / "cfg.json").write_text('{"d_sae":')
     own, mine = catalogue.saes("smollm2-135m-instruct")
     assert (own.name, own.source, own.layer, own.width, own.usable) == ("demo/smollm2-l15", "embedded", 15, 4096, True)
-    assert (mine.source, Path(mine.name).name, mine.kind, mine.usable) == ("here", "my-own", "mlp", False)
+    assert (mine.source, Path(mine.name).name, mine.kind, mine.usable) == ("here", "my-own", "mlp", True)
     assert catalogue.models("smollm2")[0].saes == 2
     assert catalogue.saes("gpt2")[0].source == "here"
 
@@ -269,7 +270,7 @@ def test_a_table_stays_readable_and_says_what_it_leaves_out(capsys: pytest.Captu
     assert len(shown.out.splitlines()) == 61
     usable = sum(sae.usable for sae in catalogue.saes("gemma-2-9b"))
     assert re.match(
-        rf"{usable - 60} more, of layers \d to 41: --layer L shows one layer, --json gives all\.", shown.err
+        rf"{usable - 60:,} more, of layers \d to 41: --layer L shows one layer, --json gives all\.", shown.err
     )
     assert "cannot be measured with here: --all shows them" in shown.err
     assert "https://huggingface.co/google/gemma-2-9b," in shown.err
