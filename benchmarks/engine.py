@@ -1,6 +1,6 @@
 """The engine beside a faithful naive rival, on the same questions, in one run.
 
-    python -m benchmarks.engine                      # about ten minutes on two cores; wants an otherwise idle machine
+    python -m benchmarks.engine                      # a quarter of an hour or more; wants an otherwise idle machine
     python -m benchmarks.engine --parts speed --prefixes 500 --rival-items 4
 
 Every measurement runs in a process of its own. The rival (`benchmarks/rival.py`) measures at most 16 queries a cell;
@@ -76,7 +76,11 @@ def speed(task: Task, items: int, rival_items: int, folder: Path, start: Start) 
     ours = start(replace(task, side="ours", items=rival_items, keep=str(folder / OURS)))
     many = start(replace(task, side="ours", items=items)) if items > rival_items else ours
     rival = start(replace(task, side="rival", items=rival_items, keep=str(folder / RIVAL)))
-    return compare(task, ours, many, rival, folder)
+    cell = compare(task, ours, many, rival, folder)
+    _say(
+        f"  ours {ours.cost.wall:.2f} s, rival {rival.cost.wall:.2f} s on {ours.items}, apart by {cell.difference:.1e}"
+    )
+    return cell
 
 
 def beside_in_memory(task: Task, tokens: int, features: int, start: Start) -> Memory:
@@ -91,6 +95,7 @@ def beside_in_memory(task: Task, tokens: int, features: int, start: Start) -> Me
     tiny = replace(wide, side="rival", model=TINY, layer=1, dtype="float32", batches=(1,))
     some = start(replace(tiny, tokens=tokens // 20))
     more = start(replace(tiny, tokens=tokens // 10))
+    _say(f"  ours {ours.cost.beyond / 1e6:.0f} MB; rival {more.cost.beyond / 1e6:.0f} MB at {more.pooled:,} tokens")
     each = (more.cost.beyond - some.cost.beyond) / (more.pooled - some.pooled)
     if psutil.virtual_memory().available > 2 * _COPIES * 4 * features * tokens:
         whole = start(tiny)
@@ -108,6 +113,7 @@ def over_tokens(task: Task, tokens: Sequence[int], features: int, start: Start) 
     for count in tokens:
         _say(f"memory over tokens: {count:,}")
         reports.append(start(replace(tiny, tokens=count)))
+        _say(f"  {reports[-1].cost.beyond / 1e6:.0f} MB, {reports[-1].cost.wall:.2f} s")
     return Flat(features, reports)
 
 
