@@ -17,5 +17,5 @@ class UserError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The closest of the known names as ` (did you mean "x"?)`, or nothing when none is close."""
-    match = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    match = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f' (did you mean "{match[0]}"?)' if match else ""

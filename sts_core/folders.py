@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,33 @@ def ensure(folder: Path) -> Path:
             f"The folder {folder} cannot be made: {error.strerror}", "Name a place you may write to."
         ) from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for one writer on this machine; a second is refused at once.
+
+    The lock lies with the system's temporary files, under the folder's path: it holds whatever cache each writer uses,
+    also before the folder is there, and goes when its process goes.
+    """
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:24]
+    with (Path(tempfile.gettempdir()) / f"sts-{os.getuid()}-{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"Another run is writing to {folder}", "Wait until it has ended, or name another folder."
+            ) from None
+        yield
+
+
+def disk_trouble(folder: Path, error: BaseException) -> UserError:
+    """What to tell a person when the disk refuses: full, read-only, a name too long."""
+    why = getattr(error, "strerror", None) or (" ".join(str(error).split())[:160] or type(error).__name__)
+    return UserError(
+        f"{folder} cannot be written: {why}",
+        "Free some space or name another folder; the same command goes on from here.",
+    )
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:

@@ -6,16 +6,14 @@ machine (data hashes, revisions, device) is added by `measure.resolve`; the two 
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
+from sts_core.spec_file import apply_change, located, read_table
 
 DOMAIN_NAME = re.compile(r"[\w &-]{1,64}")
 FIELDS = ("question", "answer", "options", "cot")
@@ -66,10 +64,11 @@ class PoolSpec:
 
     def __post_init__(self) -> None:
         _one_of("pool.tokens", self.tokens, POOLS)
-        good = self.outliers == "off" or (_is_number(self.outliers) and 1 < float(self.outliers) < inf)
+        good = self.outliers == "off" or (_is_number(self.outliers) and 1 < self.outliers < 1e6)  # type: ignore[operator]
         if not good:
             raise UserError(
-                f"pool.outliers is {self.outliers!r}", 'Give a number above 1 (medians of the norm), or "off".'
+                f"pool.outliers is {repr(self.outliers)[:40]}",
+                'Give a number above 1 (medians of the norm), or "off".',
             )
 
 
@@ -133,8 +132,8 @@ class Spec:
                 raise UserError(f"The spec does not say which {need}", f'Add {need} = "{_EXAMPLE[need]}".')
         target = _data_spec(values.get("target", {"data": "gsm-symbolic"}), "target", 2, 20_000, base)
         return cls(
-            model=_located(values["model"], base),
-            sae=_located(values["sae"], base),
+            model=located(values["model"], base),
+            sae=located(values["sae"], base),
             layer=values.get("layer"),
             target=target,
             domains=_domains(values.get("domains", "mmlu"), base),
@@ -143,12 +142,12 @@ class Spec:
         )
 
     @classmethod
-    def from_toml(cls, path: Path, changes: Iterable[str] = ()) -> Spec:
+    def from_toml(cls, path: Path | str, changes: Iterable[str] = ()) -> Spec:
         """Read a file; `changes` are `key=value` lines such as `run.seed=1` that win over it."""
-        values = read_toml(path)
+        values = read_table(Path(path))
         for change in changes:
             apply_change(values, change)
-        return cls.from_dict(values, base=path.resolve().parent)
+        return cls.from_dict(values, base=Path(path).resolve().parent)
 
     def with_budget(self, target: int, domain: int) -> Spec:
         """The same spec with other token budgets, for a quick look."""
@@ -163,60 +162,6 @@ MMLU_DOMAINS = (
     "history", "law", "math", "other", "philosophy", "physics", "psychology",
 )  # fmt: skip
 """The fourteen domains of MMLU-Pro, which `domains = "mmlu"` stands for."""
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file's tables (or the same as a .json file); every way it can be unreadable is told."""
-    try:
-        if path.suffix == ".json":
-            return _json_table(path)
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"There is no file {path}", "Name a spec file; `cache/demo/demo.toml` is one to start from."
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder", "Name the spec file in it.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start})", "Save the file as UTF-8.") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}", "Mend that line; strings need quotes.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
-
-
-def _json_table(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}", "Mend that line.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object", 'Write the spec as {"model": …}.')
-    return value
-
-
-def apply_change(values: dict[str, Any], change: str) -> None:
-    """Set one dotted key of a spec's tables from `key=value`; the value is TOML, or a bare word."""
-    key, equals, text = change.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {change!r} is not key=value", "For example --set run.seed=1.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *path, last = key.strip().split(".")
-    if path == ["domains"] and isinstance(values.get("domains"), str):  # domains = "mmlu" in its longer form
-        values["domains"] = {"data": values["domains"]}
-    table: Any = values
-    for part in path:
-        table = table.setdefault(part, {}) if isinstance(table, dict) else None
-        if isinstance(table, list) and all(isinstance(entry, dict) for entry in table):
-            for entry in table:  # `domains.tokens=200` reaches every domain
-                entry[last] = value
-            return
-    if not isinstance(table, dict):
-        raise UserError(f"--set {change!r}: {'.'.join(path)} is not a table", "Check the key against the spec.")
-    table[last] = value
 
 
 def _domains(value: Any, base: Path | None) -> tuple[DataSpec, ...]:
@@ -243,7 +188,7 @@ def _mmlu(shared: Mapping[str, Any]) -> tuple[DataSpec, ...]:
 
 def _check_domain_names(names: list[str]) -> None:
     for name in names:
-        if not DOMAIN_NAME.fullmatch(name) or name == "target":
+        if not DOMAIN_NAME.fullmatch(name) or name == "target" or name != name.strip():
             raise UserError(
                 f"A domain cannot be named {name!r}",
                 'Use 1 to 64 letters, digits, spaces, "_", "&" or "-", and not the word target.',
@@ -267,23 +212,8 @@ def _data_spec(values: Any, name: str, demos: int, tokens: int, base: Path | Non
     given = {"demos": demos, "tokens": tokens, **values, "name": name}
     for key in ("data", "demo_data"):
         if given.get(key) is not None:
-            given[key] = _located(given[key], base)
+            given[key] = located(given[key], base)
     return DataSpec(**given)
-
-
-def _located(value: Any, base: Path | None) -> Any:
-    """A relative path that exists beside the spec file becomes absolute; names stay names."""
-    looks_like_file = isinstance(value, str) and (
-        value.endswith((".jsonl", ".json", ".csv", ".parquet")) or value.startswith(("./", "../", "~"))
-    )
-    if not isinstance(value, str) or base is None or not value.strip():
-        return value
-    if "\0" in value:
-        raise UserError(f"{value!r} names no file", "Check the name: it holds a sign that no name can.")
-    path = Path(value).expanduser()
-    if looks_like_file or (not path.is_absolute() and (base / path).is_dir()):
-        return str((base / path).resolve())
-    return value
 
 
 def _section(values: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]:

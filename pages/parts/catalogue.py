@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -19,12 +19,20 @@ from sts_core.figures.numbers import count, number
 from sts_core.nets import catalogue, presets
 from sts_core.nets.catalogue import ModelEntry, SaeEntry
 
-EVERY = 0.4
+PATIENCE = 15.0
+"""Seconds a person waits for the catalogue."""
 _READER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalogue")
 
 
-def model_part(model: str) -> None:
-    """Below the field of the model: what must be accepted first, the paper's models, and the catalogue, folded."""
+class Boxes(NamedTuple):
+    """The two folded parts, drawn with the fields they belong to and filled once all fields are drawn."""
+
+    models: Any
+    saes: Any
+
+
+def model_part(model: str) -> Any:
+    """Below the field of the model: what must be accepted first, the paper's models, and a folded part to fill."""
     # Only a whole hub id is asked for here: a short name would need the catalogue, which may not be read yet.
     if "/" in model and (asked := catalogue.gate(model)):
         st.markdown(f":orange[:material/lock: {plain(asked)}]")
@@ -34,17 +42,24 @@ def model_part(model: str) -> None:
             st.button(preset.name, key=f"preset_{preset.name}", on_click=_choose, args=(preset.model, preset.saes[0]))
     if (chosen := presets.preset_for(model)) is not None:
         st.caption(plain(chosen.note))
-    box = _folded("Search models with SAEs", "model_catalogue")
-    if box.open:
-        with box:
+    return _folded("Search models with SAEs", "model_catalogue")
+
+
+def sae_part() -> Any:
+    """Below the field of the SAE: a folded part to fill."""
+    return _folded("Search SAEs of this model", "sae_catalogue")
+
+
+def fill(boxes: Boxes, model: str, sae: str) -> None:
+    """Fill what is open. Called after all fields are drawn, for the first time of all it takes a second.
+
+    A click in that second then finds every field as it was chosen.
+    """
+    if boxes.models.open:
+        with boxes.models:
             _search_models(model)
-
-
-def sae_part(model: str, sae: str) -> None:
-    """Below the field of the SAE, folded: those of the model that can be measured with, and how many cannot."""
-    box = _folded("Search SAEs of this model", "sae_catalogue")
-    if box.open:
-        with box, told():
+    if boxes.saes.open:
+        with boxes.saes, told():
             _search_saes(model, sae)
 
 
@@ -152,23 +167,18 @@ def _choose(model: str, sae: str) -> None:
 
 
 def _or_wait() -> list[ModelEntry] | None:
-    """The models; while they are being read a word and a skeleton in their place, and None."""
+    """The models; None where they cannot be had, which is told."""
     reading = _reading()
-    if reading.done():
-        try:
+    try:
+        if reading.done():
             return reading.result()
-        except UserError as error:
-            show_error(error)
-            return None
-    st.caption("Reading the catalogue of public models …")
-    st.skeleton(height=60)
-    st.fragment(_look_again, run_every=EVERY)()
+        with st.skeleton(height=72):
+            return reading.result(PATIENCE)
+    except UserError as error:
+        show_error(error)
+    except TimeoutError:
+        st.caption("The catalogue is still being read. Fold this part and open it again.")
     return None
-
-
-def _look_again() -> None:
-    if _reading().done():
-        st.rerun()
 
 
 def _reading() -> Future[list[ModelEntry]]:

@@ -31,10 +31,12 @@ def context_bar() -> Selection:
     fields = Fields(measured_with(shown))
     with st.container(key="context", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="chips", horizontal=True, wrap=False, gap="xsmall", vertical_alignment="center"):
-            chosen = _model(fields, stored) | _sae(fields, stored, shown) | _target(fields, stored)
-            chosen |= _domains(fields) | _settings(fields)
+            model, models_box = _model(fields, stored)
+            sae, saes_box = _sae(fields, stored, shown)
+            chosen = {"model": model, "sae": sae} | _target(fields, stored) | _domains(fields) | _settings(fields)
             _result(stored, shown)
         job_line()
+    catalogue.fill(catalogue.Boxes(models_box, saes_box), model, sae)
     return select(chosen, shown)
 
 
@@ -42,23 +44,25 @@ def _chip(name: str, value: str, key: str) -> Any:
     return st.popover(f":gray[{name}] {plain(value)}", key=f"chip_{key}", type="tertiary", wrap=False)
 
 
-def _model(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
+def _model(fields: Fields, stored: Sequence[Stored]) -> tuple[str, Any]:
+    """The model, and the box in which the catalogue is searched."""
     with _chip("Model", short(fields.now("model")), "model"):
         model = fields.pick("Model", "model", [DEFAULTS["model"], *(s.model for s in stored)])
         st.caption("An embedded name, a folder, or a hub id such as org/name. A hub id is fetched when you measure.")
-        catalogue.model_part(model)
-    return {"model": model}
+        box = catalogue.model_part(model)
+    return model, box
 
 
-def _sae(fields: Fields, stored: Sequence[Stored], shown: Stored | None) -> dict[str, Any]:
+def _sae(fields: Fields, stored: Sequence[Stored], shown: Stored | None) -> tuple[str, Any]:
+    """The same of the SAE."""
     now = fields.now("sae")
     layer = f" · layer {shown.layer}" if shown and shown.sae == now and shown.layer is not None else ""
     shipped = [f"demo/{place.parent.name}" for place in sorted(DEMO.glob("*/cfg.json"))]
     with _chip("SAE", short(now) + layer, "sae"):
         sae = fields.pick("Sparse autoencoder", "sae", [DEFAULTS["sae"], *shipped, *(s.sae for s in stored)])
         st.caption("An embedded name, a folder SAELens can load, or release:id of its registry. It brings its layer.")
-        catalogue.sae_part(fields.now("model"), sae)
-    return {"sae": sae}
+        box = catalogue.sae_part()
+    return sae, box
 
 
 def _target(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Exit 0 done, 1 failed, 2 the person must change something: then one line `error:
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -12,6 +13,9 @@ from typer.exceptions import TyperException
 
 from sts_core.cli import catalogue, comparing, demo, house, jobs, measuring, training
 from sts_core.errors import UserError
+
+_DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT}
+"""What a disk or a path can refuse, and a person can mend."""
 
 _program = typer.Typer(
     name="sts",
@@ -37,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return refuse(error.message, error.hint)
     except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message())
+            return 0
         command = getattr(getattr(error, "ctx", None), "command_path", "sts")
         return refuse(error.format_message(), f"See `{command} --help`.")
     except (KeyboardInterrupt, typer.Abort):
@@ -45,6 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        return refuse(
+            f"{error.filename or 'The disk'}: {error.strerror}", "Check the path, its permissions and the space left."
+        )
     return code if isinstance(code, int) else 0
 
 

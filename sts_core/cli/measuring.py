@@ -81,7 +81,8 @@ def run(
     best = (
         result.scores(n=min(100, len(result.shift))).query("metric == 'sts_act'").sort_values("value", ascending=False)
     )
-    rows = [("domain", "STS act", "± 1 s.e.", "items")]
+    n = min(100, len(result.shift))
+    rows = [("domain", f"STS act (N {n})", "± 1 s.e.", "questions")]
     rows += [
         (r.domain, f"{r.value:.3g}", "—" if r.se != r.se else f"{r.se:.2g}", str(r.items)) for r in best.itertuples()
     ]

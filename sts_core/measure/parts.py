@@ -50,6 +50,8 @@ class Kept(NamedTuple):
 
 def look_at(out: Path, key: str) -> bool:
     """Whether `out` already holds this very result; refuse a folder that holds something else."""
+    if out.is_symlink() and not out.exists():
+        raise UserError(f"{out} is a link that leads nowhere", "Name another --out folder.")
     there_is = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not there_is.is_dir():
         raise UserError(f"{there_is} is needed as a folder, but a file is in its place", "Name another --out folder.")

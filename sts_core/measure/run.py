@@ -13,7 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from sts_core.errors import UserError
+from sts_core.folders import alone_in, disk_trouble
 from sts_core.measure.parts import Measured, Parts, look_at
 from sts_core.measure.resolve import Resolved, resolve
 from sts_core.nets.device import cpu_name
@@ -38,11 +41,21 @@ def run(spec: Spec, out: Path, watch: Watcher = silent, fresh: bool = False) -> 
     A half-done `out` of the same key is finished. The result is put into the store as well.
     """
     resolved = resolve(spec)
-    finished = look_at(out, resolved.key)
-    if not fresh and (finished or shelf.fetch(resolved.key, out)):
-        return Result(out)
-    result = _Sitting(resolved, watch).measure(out, fresh)
-    shelf.keep(out)
+    with alone_in(out):
+        try:
+            finished = look_at(out, resolved.key)
+            if not fresh and not finished and shelf.fetch(resolved.key, out):
+                return Result(out)
+            result = Result(out) if finished and not fresh else _Sitting(resolved, watch).measure(out, fresh)
+        except (OSError, SafetensorError) as error:
+            raise disk_trouble(out, error) from error
+        try:
+            shelf.keep(out)
+        except OSError as error:
+            raise UserError(
+                f"The result in {out} is whole, but the store could not take a copy: {error.strerror}",
+                "Free some space; the same command then only copies it.",
+            ) from error
     return result
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sts_core import folders
+from sts_core import folders, hub
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
 from sts_core.fingerprint import sha256_folder
@@ -225,6 +225,7 @@ def _first(config: dict[str, Any], *names: str) -> Any:
 
 def _from_hub(name: str) -> tuple[Path, str]:
     """The hub's snapshot of a model, downloaded or already there, and its commit."""
+    hub.prepare()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sts_core import hub
 from sts_core.errors import UserError
 from sts_core.folders import ensure
 from sts_core.nets.describe import SaeInfo
@@ -43,6 +44,7 @@ def encode(sae: Any, residuals: torch.Tensor) -> torch.Tensor:
 
 def download_sae(release: str, sae_id: str, folder: Path) -> None:
     """Fetch `release:id` with SAELens and save it as a folder that loads without the hub."""
+    hub.prepare()
     from sae_lens import SAE
 
     try:
@@ -56,6 +58,8 @@ def download_sae(release: str, sae_id: str, folder: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library said, in one line of at most 200 signs."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
+    """What a library said, in one line of at most 200 signs; a line that only announces the next is joined with it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    return (f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0])[:200]

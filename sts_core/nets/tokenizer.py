@@ -12,6 +12,9 @@ from sts_core.nets.saes import first_line
 def load_tokenizer(info: ModelInfo) -> Any:
     """The model's own tokenizer."""
     from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # too long a question is dropped and counted, not warned of
 
     try:
         return AutoTokenizer.from_pretrained(info.folder)

@@ -134,8 +134,10 @@ def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, S
 
 def _ranked_by(manifest: Mapping[str, Any]) -> str:
     """The reference preset ranks features by squared differences."""
-    preset = manifest.get("spec", {}).get("run", {}).get("preset")
-    return ICL_SQUARED if preset == "reference" else ICL
+    try:
+        return ICL_SQUARED if manifest["spec"]["run"]["preset"] == "reference" else ICL
+    except (KeyError, TypeError):  # written by other hands
+        return ICL
 
 
 def _standard_scores(shift: pd.DataFrame, domains: Mapping[str, SetSums], by: str) -> pd.DataFrame:

@@ -53,7 +53,16 @@ def fetch(key: str, out: Path) -> bool:
         return False
     if _key_of(out) == key and all((out / name).is_file() for name in FILES):
         return True  # it holds this result already, and a finished result never changes
-    _copy(there, out)
+    before = set(out.iterdir()) if out.is_dir() else None
+    try:
+        _copy(there, out)
+    except OSError:  # half a copy is of no use to anyone
+        for path in out.iterdir() if out.is_dir() else ():
+            if before is None or path not in before:
+                path.unlink(missing_ok=True)
+        if before is None and out.is_dir():
+            out.rmdir()
+        raise
     return True
 
 

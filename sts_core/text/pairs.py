@@ -13,7 +13,7 @@ from sts_core.errors import UserError
 from sts_core.spec import DataSpec
 from sts_core.text.prompts import Prompt, Prompter, is_unicode
 from sts_core.text.sides import split
-from sts_core.text.sources import Row, demonstration_source, locate, read_rows
+from sts_core.text.sources import Row, Rows, demonstration_source, locate, read_rows
 
 
 class Pair(NamedTuple):
@@ -70,13 +70,13 @@ def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, see
         if own
         else (sides.kept if spec.name == "target" else sides.queried)
     )
-    _enough(
-        spec, read.records, len(read.rows), len(demo_pool), len(sides.queried), shared=not own and spec.name != "target"
-    )
+    _enough(spec, read, len(demo_pool), len(sides.queried), shared=not own and spec.name != "target")
     demos = _draw_demos(demo_pool, spec.demos, prompter, draw)
     if len(demos) < spec.demos:
         raise UserError(
-            f"{spec.name}: only {len(demos)} rows can serve as demonstrations", "Check the rows, or lower demos."
+            f"{spec.name}: only {len(demos)} rows can serve as demonstrations; the others hold markers of the chat "
+            "template, or are not valid Unicode",
+            "Check the rows, or lower demos.",
         )
     demo_questions = {row.question.strip() for row in demos}
     queries = [row for row in sides.queried if row.question.strip() not in demo_questions]
@@ -172,11 +172,15 @@ def _shorten(pairs: list[Pair], context: int, prompter: Prompter) -> tuple[list[
     return shortened, cut
 
 
-def _enough(spec: DataSpec, records: int, usable: int, demo_rows: int, query_rows: int, shared: bool) -> None:
+def _enough(spec: DataSpec, read: Rows, demo_rows: int, query_rows: int, shared: bool) -> None:
     if demo_rows < spec.demos or query_rows < 1 + (spec.demos if shared else 0):
+        lacking = f" ({_reasons(Counter(read.dropped))})" if read.dropped else ""
+        different = len({row.question.strip() for row in read.rows})
+        alike = f", {different} of them different" if different < len(read.rows) else ""
         raise UserError(
-            f"{spec.name}: {usable} usable rows of {records} are too few for {spec.demos} demonstrations and a query "
-            f"({demo_rows} rows may demonstrate, {query_rows} may be queried; half a set is kept unscored)",
+            f"{spec.name}: {len(read.rows)} usable rows of {read.records}{lacking}{alike} are too few for {spec.demos} "
+            f"demonstrations and a query ({demo_rows} rows may demonstrate, {query_rows} may be queried; half a set is "
+            "kept unscored)",
             "Add rows, lower demos, or name a file of demonstrations (demo_data).",
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sts_core import folders
+from sts_core import folders, hub
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
 from sts_core.spec import FIELDS, DataSpec
@@ -53,9 +53,11 @@ def locate(data: str, demos: bool = False) -> Path:
     if data == "gsm-symbolic":
         return embedded.train_file(data)
     path = Path(data).expanduser()
-    if path.suffix in SUFFIXES:
-        if path.is_file():
+    if path.is_file():
+        if path.suffix in SUFFIXES:
             return path
+        raise UserError(f"{data} is no kind of file that can be read", f"Use one that ends in {', '.join(SUFFIXES)}.")
+    if path.suffix in SUFFIXES:
         raise UserError(f"There is no file {data}", "Check the path; relative ones are taken from the spec's folder.")
     match = _HUB_ID.fullmatch(data)
     if match and not data.startswith("mmlu/") and not path.exists():
@@ -109,13 +111,29 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         return _read_lines(path, text)
     if path.suffix == ".json":
         return _read_json(path, text)
+    return _read_csv(path, text)
+
+
+def _read_csv(path: Path, text: str) -> list[dict[str, Any]]:
+    csv.field_size_limit(1 << 30)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        csv.field_size_limit(1 << 30)
-        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        names = list(reader.fieldnames or [])
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"{path.name} has two columns named {twice!r}", "Give every column a name of its own.")
+        records = []
+        for record in reader:
+            if None in record:
+                raise UserError(
+                    f"{path.name}, line {reader.line_num} has more fields than the header has names",
+                    "Quote fields that hold commas or line breaks.",
+                )
+            records.append(record)
     except csv.Error as error:
         raise UserError(
             f"{path.name} is not valid CSV: {error}", "Quote fields that hold commas or line breaks."
         ) from None
+    return records
 
 
 def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
@@ -229,6 +247,7 @@ def _from_hub(name: str, split: str) -> Path:
     """A hub set's split as a Parquet file of ours, downloaded once."""
     path = folders.ensure(folders.cache() / "data") / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', f'{name}-{split}')}.parquet"
     if not path.exists():
+        hub.prepare()
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
 

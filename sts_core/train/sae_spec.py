@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
-from sts_core.spec import read_toml
+from sts_core.spec_file import read_table
 
 ARCHITECTURES = ("batchtopk", "topk")
 """SAELens' training architectures that need no sparsity coefficient to be tuned."""
@@ -136,7 +136,7 @@ class SaeSpec:
     @classmethod
     def from_toml(cls, path: Path) -> SaeSpec:
         """Read and check a file; relative data files lie beside it."""
-        return cls.from_dict(read_toml(path), base=path.resolve().parent)
+        return cls.from_dict(read_table(path), base=path.resolve().parent)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], base: Path) -> SaeSpec:

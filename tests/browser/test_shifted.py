@@ -106,7 +106,8 @@ def test_a_model_and_its_sae_are_found_in_the_catalogue(
     page.get_by_role("button", name="SAE").first.click()
     page.get_by_text("Search SAEs of this model").click()
     expect(page.get_by_text("SAEs of this model can be measured with here")).to_be_visible()
-    page.get_by_role("combobox", name="SAE").last.fill("L0 63")
+    expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
+    page.get_by_role("combobox", name="SAE", exact=True).fill("L0 63")
     page.get_by_role("option").filter(has_text="L0 63").first.click()
     expect(page).to_have_url(re.compile("average_l0_63"))
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []

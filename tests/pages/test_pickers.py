@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +22,8 @@ LINES = '{"prompt": "What is **1** <b>+ 1</b>?", "solution": "2"}\n{"prompt": "A
 
 
 def searching(test: AppTest, part: str) -> AppTest:
-    """The page with a folded part open, once the catalogue was read."""
+    """The page with a folded part open."""
     test.session_state[part] = True
-    test.run()
-    catalogue._reading().result(60)
     return test.run()
 
 
@@ -38,11 +37,14 @@ def test_the_catalogue_is_not_read_before_somebody_searches(app: App, monkeypatc
     assert catalogue._started() == {}
 
 
-def test_while_it_is_read_the_page_goes_on(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "_reading", lambda: SimpleNamespace(done=lambda: False))
+def test_a_catalogue_that_does_not_come_does_not_hold_the_page(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "_reading", Future)
+    monkeypatch.setattr(catalogue, "PATIENCE", 0.01)
     test = app()
     test.session_state["model_catalogue"] = True
-    assert "Reading the catalogue" in words_of(test.run())
+    test.run()
+    assert not test.exception
+    assert "still being read" in words_of(test)
 
 
 def test_models_are_found_with_their_saes_and_licences(app: App) -> None:
@@ -66,7 +68,7 @@ def test_saes_that_cannot_be_used_are_hidden_and_counted(app: App) -> None:
     said = words_of(test)
     assert "SAEs of this model can be measured with here" in said
     assert "are hidden." in said
-    assert "not the residual stream after a block" in said
+    assert "heads of attention" in said
     assert 0 < len(field(test, "sae_found")) < 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -234,3 +235,55 @@ def test_the_manifest_is_strict_json(tmp_path: Path, world: tiny.World) -> None:
 
     run(spec(world), tmp_path / "out")
     json.loads((tmp_path / "out" / "manifest.json").read_text(), parse_constant=refuse)
+
+
+def test_a_second_run_into_one_folder_is_refused_and_nothing_is_mixed(tmp_path: Path, world: tiny.World) -> None:
+    """Two specs, one folder, at once: the second is told, the first is what a run alone gives, the store holds one."""
+    refused: list[str] = []
+
+    def meddle(step: Progress) -> None:
+        if step.stage == "measuring physics" and not refused:
+            with pytest.raises(UserError, match="Another run") as told:
+                run(Spec.from_dict(world.spec(run={"seed": 9, "device": "cpu", "dtype": "float32"})), tmp_path / "one")
+            refused.append(told.value.hint)
+
+    done = run(spec(world), tmp_path / "one", watch=meddle)
+    assert refused
+    alone = run(spec(world), tmp_path / "alone", fresh=True)
+    assert content(done.folder) == content(alone.folder)
+    assert [path.name for path in (tmp_path / "cache" / "results").iterdir()] == [done.manifest["key"]]
+
+
+def test_a_store_that_takes_no_copy_leaves_the_result_whole(
+    tmp_path: Path, world: tiny.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sts_core.results.shelf.keep", full)
+        with pytest.raises(UserError, match="is whole, but the store"):
+            run(spec(world), tmp_path / "out")
+    assert Result(tmp_path / "out").manifest["key"]
+    steps: list[Progress] = []
+    run(spec(world), tmp_path / "out", watch=steps.append)
+    assert not steps
+    assert len(list((tmp_path / "cache" / "results").iterdir())) == 1
+
+
+def test_half_a_copy_from_the_store_is_taken_away(
+    tmp_path: Path, world: tiny.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(spec(world), tmp_path / "a")
+    plain, copied = shutil.copyfile, []
+
+    def full(source: Path, to: Path) -> None:
+        copied.append(to)
+        if len(copied) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(source, to)
+
+    monkeypatch.setattr("sts_core.results.shelf.shutil.copyfile", full)
+    with pytest.raises(UserError, match="No space left"):
+        run(spec(world), tmp_path / "b")
+    assert not (tmp_path / "b").exists()

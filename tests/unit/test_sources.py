@@ -160,3 +160,17 @@ def test_what_names_nothing_is_told(own_cache: Path, name: str) -> None:
 def test_the_nearest_set_is_named(own_cache: Path) -> None:
     with pytest.raises(UserError, match='did you mean "gsm-symbolic"'):
         locate("gsm-symbolc")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("question,answer\nwhat, then,7\n", "line 2 has more fields"),
+        ("question,question,answer\na,b,c\n", "two columns named 'question'"),
+    ],
+)
+def test_a_csv_that_would_lose_text_is_told(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ragged.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_records(path)

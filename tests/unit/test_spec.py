@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sts_core.errors import UserError
-from sts_core.spec import DOMAIN_NAME, Spec, apply_change
+from sts_core.spec import DOMAIN_NAME, Spec
+from sts_core.spec_file import apply_change
 from tests.tiny import as_toml
 
 LEAST: dict[str, Any] = {"model": "m", "sae": "s"}
@@ -217,7 +218,19 @@ def test_a_budget_for_the_fourteen_can_be_set(domains: dict[str, Any]) -> None:
     assert {domain.tokens for domain in Spec.from_dict(values).domains} == {200}
 
 
-@pytest.mark.parametrize("change", ["run.seed", "=3", "", "model.name=3", "run.seed.x=3", "domains.columns.question=q"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "run.seed",
+        "=3",
+        "",
+        "model.name=3",
+        "run.seed.x=3",
+        "domains.0.tokens=3",
+        "domains.geo.tokens=7",
+        "run.seed=1\nfoo=2",
+    ],
+)
 def test_a_change_that_is_none_is_told(tmp_path: Path, change: str) -> None:
     (tmp_path / "spec.toml").write_text(as_toml({**FULL, "domains": [DOMAIN]}))
     with pytest.raises(UserError) as caught:

@@ -1,0 +1,98 @@
+"""A spec as it is written: a TOML or JSON file, changes from the command line, paths beside the file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError
+
+_FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
+_LONGEST_NAME = 1_000
+_ONE_FOR_ALL = ("data", "columns", "demos", "tokens", "demo_data", "demo_columns")
+"""Keys of a domain that `--set domains.KEY=…` sets in every domain."""
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The tables of a .toml file, or the same as .json; every way it can be unreadable is told."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        value = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no file {path}", "Name a spec file; `cache/demo/demo.toml` is one to start from."
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder", "Name the spec file in it.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start})", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", "Check the path and its permissions.") from None
+    except (ValueError, RecursionError) as error:  # both parsers' errors, and numbers of thousands of digits
+        kind, hint = ("JSON", "Mend that line.") if path.suffix == ".json" else ("TOML", _toml_hint(error))
+        raise UserError(f"{path} is not valid {kind}: {error}", hint) from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object", 'Write the spec as {"model": …}.')
+    return value
+
+
+def apply_change(values: dict[str, Any], change: str) -> None:
+    """Set one dotted key of a spec's tables from `key=value`; the value is TOML, or a bare word."""
+    key, equals, text = change.partition("=")
+    if not equals or not key.strip() or "\n" in change:
+        raise UserError(f"--set {change!r} is not key=value", "For example --set run.seed=1.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    except (ValueError, RecursionError):
+        raise UserError(f"--set {key.strip()}: the value cannot be read", "Give a shorter one.") from None
+    *path, last = key.strip().split(".")
+    if path == ["domains"] and isinstance(values.get("domains"), str):  # domains = "mmlu" in its longer form
+        values["domains"] = {"data": values["domains"]}
+    if path[:1] == ["domains"] and isinstance(values.get("domains"), list):
+        _set_in_all(values["domains"], path, last, value, change)
+        return
+    table: Any = values
+    for part in path:
+        table = table.setdefault(part, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        raise UserError(f"--set {change!r}: {'.'.join(path)} is not a table", "Check the key against the spec.")
+    table[last] = value
+
+
+def located(value: Any, base: Path | None) -> Any:
+    """A relative path that exists beside the spec file becomes absolute; names stay names."""
+    if not isinstance(value, str) or base is None or not value.strip():
+        return value
+    if "\0" in value or len(value) > _LONGEST_NAME:
+        raise UserError(f"{value[:80]!r} names no file", "Check the name: it is too long, or holds a sign no name can.")
+    looks_like_file = value.endswith(_FILE_ENDINGS) or value.startswith(("./", "../", "~"))
+    try:
+        path = Path(value).expanduser()
+        if looks_like_file or (not path.is_absolute() and (base / path).is_dir()):
+            return str((base / path).resolve())
+    except (RuntimeError, OSError):  # no such user's home; links that lead in a circle
+        raise UserError(f"{value!r} leads nowhere", "Check the path.") from None
+    return value
+
+
+def _set_in_all(domains: list[Any], path: list[str], last: str, value: Any, change: str) -> None:
+    """`domains.tokens=200` reaches every domain; one alone is changed in the file."""
+    nested = path[1:]
+    known = last in _ONE_FOR_ALL if not nested else nested[0] in ("columns", "demo_columns") and len(nested) == 1
+    if not known or not all(isinstance(entry, dict) for entry in domains):
+        raise UserError(
+            f"--set {change!r} names no key of a domain",
+            f"It sets a key of all domains ({', '.join(_ONE_FOR_ALL)}). Change a single one in the file.",
+        )
+    for entry in domains:
+        (entry.setdefault(nested[0], {}) if nested else entry)[last] = value
+
+
+def _toml_hint(error: BaseException) -> str:
+    if "overwrite" in str(error).lower():
+        return "A table stands twice; [domains] and [[domains]] cannot both be there."
+    return "Mend that line; strings need quotes."
