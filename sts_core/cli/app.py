@@ -67,7 +67,7 @@ def streamlit_arguments(port: int, host: str) -> list[str]:
         "browser.gatherUsageStats": "false",
         "logger.hideWelcomeMessage": "true",
     }
-    arguments = ["-m", "streamlit", "run", str(folders.PROJECT / "app.py")]
+    arguments = ["-m", "pages.parts.start", "run", str(folders.PROJECT / "app.py")]
     arguments += [part for name, value in options.items() for part in (f"--{name}", value)]
     if not _is_loopback(host):
         arguments += [part for name in allowed_hosts(host) for part in ("--server.allowedHosts", name)]

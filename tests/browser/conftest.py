@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from sts_core.cli.app import streamlit_arguments
 from sts_core.folders import PROJECT
 from tests.conftest import REAL_CACHE
 from tests.pages.synthetic import make_result
@@ -49,8 +51,14 @@ class Dashboard(NamedTuple):
 
 @pytest.fixture(scope="session")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """`streamlit run app.py` on a free port, with one invented result in a cache of its own."""
-    folder = tmp_path_factory.mktemp("dashboard")
+    """The dashboard on a free port, with one invented result in a cache of its own."""
+    with running_dashboard(tmp_path_factory.mktemp("dashboard")) as served:
+        yield served
+
+
+@contextmanager
+def running_dashboard(folder: Path) -> Iterator[Dashboard]:
+    """Started as `sts app` starts it; ended with all its children, and nothing it printed may be a traceback."""
     cache = folder / "cache"
     make_result(cache / "results", finished="2099-01-01T12:00:00+00:00")
     if (REAL_CACHE / "bundle" / "bundle.json").is_file():
@@ -58,7 +66,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, *streamlit_arguments(port, "127.0.0.1")]
     log = folder / "log.txt"
     with log.open("wb") as out:
         environment = {**os.environ, "STS_CACHE": str(cache)}

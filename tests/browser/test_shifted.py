@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Dashboard
 from tests.browser.test_dashboard import SHOWN, Open, Take, serious
@@ -16,15 +16,6 @@ from tests.pages.synthetic import FEATURES
 pytestmark = pytest.mark.browser
 HEADER, ROW = 35, 33
 """Pixels of the table's head and of a row of it."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _first_visit(dashboard: Dashboard, chromium: Browser) -> None:
-    """Streamlit takes a server's very first visit for one to an app of the old kind, which had no such pages."""
-    page = chromium.new_page()
-    page.goto(dashboard.url)
-    expect(page.locator("h1")).to_be_visible(timeout=30_000)
-    page.close()
 
 
 def feature_card(page: Page) -> str:
@@ -107,7 +98,10 @@ def test_a_model_and_its_sae_are_found_in_the_catalogue(
     page.get_by_text("Search SAEs of this model").click()
     expect(page.get_by_text("SAEs of this model can be measured with here")).to_be_visible()
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
-    page.get_by_role("combobox", name="SAE", exact=True).fill("L0 63")
+    search = page.get_by_role("combobox", name="SAE", exact=True)
+    search.click()
+    expect(page.get_by_role("option").first).to_be_visible()
+    search.fill("L0 63")
     page.get_by_role("option").filter(has_text="L0 63").first.click()
     expect(page).to_have_url(re.compile("average_l0_63"))
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []

@@ -54,7 +54,7 @@ def test_serving_becomes_streamlit_in_the_project(free_port: int, monkeypatch: p
     monkeypatch.chdir(Path.home())
     serve(free_port, "127.0.0.1")
     arguments = became[0]
-    assert arguments[:4] == [sys.executable, "-m", "streamlit", "run"]
+    assert arguments[:4] == [sys.executable, "-m", "pages.parts.start", "run"]
     assert Path(arguments[4]) == Path.cwd() / "app.py"
     assert arguments[arguments.index("--server.port") + 1] == str(free_port)
     assert arguments[arguments.index("--server.address") + 1] == "127.0.0.1"
