@@ -99,10 +99,14 @@ def test_a_model_and_its_sae_are_found_in_the_catalogue(
     expect(page.get_by_text("SAEs of this model can be measured with here")).to_be_visible()
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
     search = page.get_by_role("combobox", name="SAE", exact=True)
-    search.click()
-    expect(page.get_by_role("option").first).to_be_visible()
-    search.fill("L0 63")
-    page.get_by_role("option").filter(has_text="L0 63").first.click()
+    wanted = page.get_by_role("option").filter(has_text="L0 63").first
+    for _ in range(5):  # a list that opens while the page is still being drawn is closed again: type once more
+        search.fill("")
+        search.fill("L0 63")
+        page.wait_for_timeout(1_000)
+        if wanted.is_visible():
+            break
+    wanted.click()
     expect(page).to_have_url(re.compile("average_l0_63"))
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []
 
