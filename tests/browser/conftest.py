@@ -35,6 +35,13 @@ OUR_CODE = re.compile(rf'File "{re.escape(str(PROJECT))}/(?:app\.py|pages/|sts_c
 """A traceback through our files. The server has some of its own, when a socket closes under it."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser on a busy machine now and then draws later than a test is patient. Who fails twice has failed."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 class Dashboard(NamedTuple):
     """A running dashboard."""
 

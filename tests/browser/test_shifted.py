@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Dashboard
@@ -100,13 +102,14 @@ def test_a_model_and_its_sae_are_found_in_the_catalogue(
     expect(page.locator("[data-testid=stApp]")).to_have_attribute("data-test-script-state", "notRunning")
     search = page.get_by_role("combobox", name="SAE", exact=True)
     wanted = page.get_by_role("option").filter(has_text="L0 63").first
-    for _ in range(5):  # a list that opens while the page is still being drawn is closed again: type once more
-        search.fill("")
-        search.fill("L0 63")
-        page.wait_for_timeout(1_000)
-        if wanted.is_visible():
+    for _ in range(8):  # a list that opens while the page is still being drawn is closed again: type once more
+        with suppress(PlaywrightError):
+            search.fill("", timeout=2_000)
+            search.fill("L0 63", timeout=2_000)
+            wanted.click(timeout=2_000)
+        page.wait_for_timeout(500)
+        if "average_l0_63" in page.url:
             break
-    wanted.click()
     expect(page).to_have_url(re.compile("average_l0_63"))
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []
 
