@@ -157,7 +157,7 @@ def _result(stored: Sequence[Stored], shown: Stored | None) -> None:
 
 
 def _name(stored: Stored) -> str:
-    return f"{day(stored.finished.isoformat())}{' (shipped demo)' if stored.demo else ''}"
+    return f"{day(stored.finished.isoformat())}{' · demo' if stored.demo else ''}"
 
 
 def _label(stored: Stored) -> str:
