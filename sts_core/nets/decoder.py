@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from sts_core.errors import UserError
-from sts_core.nets.attention import Beginning, install
+from sts_core.nets.attention import Beginning, Recorded, install
 from sts_core.nets.describe import ModelInfo
 from sts_core.nets.saes import first_line
 
@@ -43,7 +43,7 @@ class Decoder:
         self._model = model.eval()
         blocks = _blocks(model)
         del blocks[layer + 1 :]
-        self._desk = install(model)
+        self._desk = install(model, layer + 1)
         self._caught: Tensor | None = None
         _listen(blocks[layer], site, self._catch)
 
@@ -65,7 +65,7 @@ class Decoder:
             beginning = self.prefix([0]).beginning
         except NotImplementedError:
             beginning = None
-        if beginning is None or len(beginning.layers) != self.layer + 1 or not kinds <= _KINDS:
+        if beginning is None or beginning.layers != self.layer + 1 or not kinds <= _KINDS:
             raise _unknown(self._model, "attention")
 
     @torch.inference_mode()
@@ -73,12 +73,16 @@ class Decoder:
         """Run the shared beginning once."""
         if not ids:
             return EMPTY
-        self._desk.beginning, self._desk.recording = Beginning(), True
+        beginning = Beginning()
+        self._desk.beginning, self._desk.recording = beginning, True
         try:
             self._model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
-            return Prefix(self._desk.beginning, len(ids))
+        except Recorded:
+            pass
         finally:
             self._desk.beginning, self._desk.recording = None, False
+            self._caught = None
+        return Prefix(beginning, len(ids))
 
     @torch.inference_mode()
     def residuals(self, rows: list[list[int]], prefix: Prefix = EMPTY) -> Tensor:

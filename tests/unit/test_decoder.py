@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sts_core.errors import UserError
+from sts_core.nets import attention
 from sts_core.nets.decoder import Decoder, load_decoder
 from sts_core.nets.describe import find_model
 from tests import tiny
@@ -104,16 +105,34 @@ def test_use_leaves_the_prefix_as_it_was(folders: dict[str, Path], family: str) 
     net = decoder(folders[family], 2)
     prefix = net.prefix(some_ids(3, 12))
     assert prefix.beginning is not None
-    filled = list(prefix.beginning.layers.values())
-    before = [(keys.clone(), values.clone()) for keys, values in filled]
-    assert len(filled) == 3
+    assert prefix.beginning.layers == 3
     first = net.residuals([some_ids(4, 9)], prefix)
     net.residuals([some_ids(5, 20), some_ids(6, 3)], prefix)
-    for (keys, values), (keys_before, values_before) in zip(filled, before, strict=True):
-        assert torch.equal(keys, keys_before)
-        assert torch.equal(values, values_before)
+    net.residuals([some_ids(7, 2)] * 5, prefix)
     assert prefix.beginning.length == prefix.length == 12
     assert torch.equal(net.residuals([some_ids(4, 9)], prefix), first)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_fused_kernel_and_our_own_products_agree(
+    folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, rows = some_ids(3, 40), [some_ids(4, 30), some_ids(5, 7), some_ids(6, 1)]
+    # Pieces of a few tokens, so that several are needed; one row at a time in the second turn.
+    monkeypatch.setattr(attention, "_FEWEST_TOKENS", 4)
+    streams = []
+    for fused, scores in ((True, 10**9), (False, 10**9), (False, 1)):
+        monkeypatch.setattr(
+            attention._Look, "fusible", lambda self, _, f=fused: f and not (self.softcap or self.window)
+        )
+        monkeypatch.setattr(attention, "_SCORES_AT_ONCE", {"cpu": scores})
+        net = decoder(folders[family], 2)
+        streams.append(
+            [stream[: len(row)] for row, stream in zip(rows, net.residuals(rows, net.prefix(ids)), strict=True)]
+        )
+    for other in streams[1:]:
+        for ours, theirs in zip(streams[0], other, strict=True):
+            assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
