@@ -182,7 +182,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=60.0, help="no further repeat is begun after so long")
     add("--memory-tokens", type=int, default=20_000)
     add("--memory-features", type=int, default=28_672)
-    add("--flat-features", type=int, default=8_192)
+    add("--flat-features", type=int, default=28_672)
     add("--flat-tokens", type=numbers, default=[2_000, 20_000, 200_000])
     add("--parts", type=parts, default=list(PARTS), help="of speed,memory,flat")
     add("--seed", type=int, default=0)

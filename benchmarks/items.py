@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.text.pairs import Pair, PairSet
+from sts_core.text.pairs import Pair, PairSet, compact
 from sts_core.text.prompts import Prompt, Prompter
 
 HEAD, TAIL = 4, 5
@@ -44,7 +45,7 @@ def from_rows(path: Path, tokenizer: Any, prefix: int, items: int, tokens: int, 
             f"{path.name} has too few rows for {items} queries of {tokens} tokens behind a beginning of {prefix}",
             "Name a larger file with --data, or ask for less.",
         )
-    return _set([_behind(i, base, filler[:wanted]) for i, base in enumerate(bases)])
+    return _set(_behind(i, base, filler[:wanted]) for i, base in enumerate(bases))
 
 
 def from_noise(vocabulary: int, prefix: int, query: int, tokens: int, seed: int) -> PairSet:
@@ -55,10 +56,10 @@ def from_noise(vocabulary: int, prefix: int, query: int, tokens: int, seed: int)
         return [draw.randrange(vocabulary) for _ in range(count)]
 
     head, tail, filler = some(HEAD), some(TAIL), some(prefix - HEAD)
-    bases = [
+    bases = (
         Prompt("", head + some(query) + tail, [[HEAD, HEAD + query]], HEAD) for _ in range(max(1, -(-tokens // query)))
-    ]
-    return _set([_behind(i, base, filler) for i, base in enumerate(bases)])
+    )
+    return _set(_behind(i, base, filler) for i, base in enumerate(bases))
 
 
 def prompt_tokens(pairs: PairSet) -> int:
@@ -68,12 +69,15 @@ def prompt_tokens(pairs: PairSet) -> int:
 
 def _behind(row: int, base: Prompt, filler: list[int]) -> Pair:
     """The query without and with the filler after the template's head."""
-    ids = base.ids[: base.head] + filler + base.ids[base.head :]
+    ids = [*base.ids[: base.head], *filler, *base.ids[base.head :]]
     spans = [[start + len(filler), end + len(filler)] for start, end in base.spans]
     return Pair(row, base, base._replace(ids=ids, spans=spans))
 
 
-def _set(pairs: list[Pair]) -> PairSet:
+def _set(found: Iterable[Pair]) -> PairSet:
+    pairs: list[Pair] = []
+    for pair in found:
+        pairs.append(compact(pair, pairs[:1], text=False))
     return PairSet(
         name="target", pairs=pairs, demo_rows=[], dropped={}, records=len(pairs),
         asked=sum(pair.pooled for pair in pairs), warnings=[],

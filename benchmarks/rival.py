@@ -34,7 +34,7 @@ def dense_features(model: PreTrainedModel, sae: Any, layer: int, prompts: list[P
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
         longest = max(len(prompt.ids) for prompt in some)
-        ids = torch.tensor([prompt.ids + [0] * (longest - len(prompt.ids)) for prompt in some])
+        ids = torch.tensor([list(prompt.ids) + [0] * (longest - len(prompt.ids)) for prompt in some])
         mask = torch.tensor([[1] * len(prompt.ids) + [0] * (longest - len(prompt.ids)) for prompt in some])
         # No mask for prompts of one length: attention is faster without.
         padded = mask.to(model.device) if not bool(mask.all()) else None

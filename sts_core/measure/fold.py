@@ -15,8 +15,10 @@ from sts_core.results.folder import DOMAIN_SUMS, TARGET_SUMS
 from sts_core.results.sums import SetSums
 from sts_core.stats.jackknife import MOST_GROUPS
 
-_CHUNK = {"cpu": 16_000_000, "mps": 32_000_000, "cuda": 256_000_000}
+_CHUNK = {"cpu": 4_000_000, "mps": 32_000_000, "cuda": 256_000_000}
 """Feature values that are held at once in one arm."""
+_FEWEST_TOKENS = 64
+"""Tokens that are folded together at least: every fold goes through all sums once."""
 
 
 class Fold:
@@ -28,13 +30,13 @@ class Fold:
     def __init__(
         self, features: int, width: int, target: bool, device: torch.device, kept: Measured | None = None
     ) -> None:
+        self._chunk = max(_FEWEST_TOKENS, _CHUNK[device.type] // features)
         quantities = TARGET_SUMS if target else DOMAIN_SUMS
         self._sums = _Sums(kept.sums if kept else SetSums.zeros(quantities, features), device)
         raw = kept.raw if kept else SetSums.zeros(TARGET_SUMS, width)
         self._raw = _Sums(raw, device) if target and raw else None
         self._tokens = self._sums.start.tokens.copy()
         self._outliers = kept.outliers if kept else 0
-        self._chunk = max(1, _CHUNK[device.type] // features)
 
     def add(
         self,
@@ -58,10 +60,10 @@ class Fold:
             base, other, groups = base[keep], other[keep], groups[keep]
             numbers = numbers[keep] if numbers is not None else None
         self._tokens += np.bincount(groups.cpu().numpy(), minlength=MOST_GROUPS)
-        if self._raw is not None:
-            self._raw.add(base, other, groups)
         for start in range(0, len(base), self._chunk):
             part = slice(start, start + self._chunk)
+            if self._raw is not None:
+                self._raw.add(base[part], other[part], groups[part])
             features = encode(sae, base[part])
             self._sums.add(features, encode(sae, other[part]), groups[part])
             if examples is not None and numbers is not None:
@@ -79,17 +81,23 @@ class _Sums:
     def __init__(self, start: SetSums, device: torch.device) -> None:
         self.start = start
         wide = torch.float32 if device.type == "mps" else torch.float64
+        self._room = torch.empty(2, 0, 0, device=device)
+        """Written over by every batch: fresh memory each time would cost more than the arithmetic."""
         self._totals = {name: torch.tensor(value, dtype=wide, device=device) for name, value in start.sums.items()}
 
     def add(self, base: Tensor, other: Tensor, groups: Tensor) -> None:
         """Add Σ over tokens of every quantity, by group: one matrix product each. [tokens, k] -> [groups, k]."""
-        delta = other - base
-        values = {
-            "base": lambda: base, "base_sq": lambda: base.square(), "icl": lambda: other, "diff": lambda: delta,
-            "absdiff": lambda: delta.abs(), "sqdiff": lambda: delta.square(),
-            "active_base": lambda: (base > 0).float(), "active_icl": lambda: (other > 0).float(),
-        }  # fmt: skip
         member = torch.nn.functional.one_hot(groups, MOST_GROUPS).T.float()
+        if self._room.shape[1] < len(base):
+            self._room = base.new_empty(2, *base.shape)
+        delta, scratch = self._room[0][: len(base)], self._room[1][: len(base)]
+        torch.sub(other, base, out=delta)
+        values = {
+            "base": lambda: base, "base_sq": lambda: torch.square(base, out=scratch), "icl": lambda: other,
+            "diff": lambda: delta, "absdiff": lambda: torch.abs(delta, out=scratch),
+            "sqdiff": lambda: torch.square(delta, out=scratch), "active_base": lambda: torch.gt(base, 0, out=scratch),
+            "active_icl": lambda: torch.gt(other, 0, out=scratch),
+        }  # fmt: skip
         for quantity, total in self._totals.items():
             total += member @ values[quantity]()
 

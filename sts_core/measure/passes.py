@@ -16,6 +16,7 @@ from sts_core.measure.fold import Fold
 from sts_core.measure.parts import Kept, Measured
 from sts_core.measure.plan import shared_beginning
 from sts_core.nets.decoder import Prefix
+from sts_core.nets.device import steady_memory
 from sts_core.stats.jackknife import MOST_GROUPS, group_of
 from sts_core.text.pairs import Pair, PairSet
 
@@ -69,6 +70,7 @@ def measure_set(
     models. `before` is where an earlier sitting stopped (what it ran is `skipped`); `keep` hears now
     and then where this one stands.
     """
+    steady_memory()
     arms = (open_arm(decoder, pairs, "base"), open_arm(tuned or decoder, pairs, "base" if tuned else "icl"))
     ran(sum(arm.prefix.length for arm in arms))
     fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None)

@@ -28,15 +28,18 @@ class Work(NamedTuple):
     set without demonstrations twice more, for the noise of rounding."""
 
 
-def prepare(resolved: Resolved, tokenizer: Any) -> Work:
-    """Build every set's pairs. All that can be wrong with the data is told here, before any weight is loaded."""
+def prepare(resolved: Resolved, tokenizer: Any, texts: int = 0) -> Work:
+    """Build every set's pairs, the first `texts` with their text.
+
+    All that can be wrong with the data is told here, before any weight is loaded.
+    """
     prompter = Prompter(tokenizer)
     spec = resolved.spec
     context = resolved.model.context
     if spec.run.preset == "reference":
         sets = [reference_pairs(s, prompter, context) for s in spec.sets]
     else:
-        sets = [build_pairs(s, prompter, spec.pool.tokens, context, spec.run.seed) for s in spec.sets]
+        sets = [build_pairs(s, prompter, spec.pool.tokens, context, spec.run.seed, texts) for s in spec.sets]
     noise = 2 * forward_tokens(sets[0], arms=("base",))
     return Work(sets, sum(forward_tokens(s) for s in sets) + noise)
 
@@ -64,7 +67,7 @@ def shared_beginning(pairs: list[Pair], arm: str) -> int:
 
 def plan(resolved: Resolved, tokenizer: Any, prompts: int = 0) -> dict[str, Any]:
     """The plan as JSON values; with `prompts`, the exact prompts of the first so many queries of every set."""
-    work = prepare(resolved, tokenizer)
+    work = prepare(resolved, tokenizer, prompts)
     info, sae = resolved.model, resolved.sae
     rate = remembered_rate(resolved) or _FIRST_GUESS[resolved.spec.run.device.split(":")[0]] * _GUESSED_FOR / max(
         info.parameters, 1
@@ -155,6 +158,7 @@ def _set_plan(pairs: PairSet, demos: int) -> dict[str, Any]:
 
 def _prompt(name: str, pair: Pair) -> dict[str, Any]:
     return {
-        "set": name, "row": pair.row, "base_ids": pair.base.ids, "icl_ids": pair.icl.ids, "base_spans": pair.base.spans,
-        "icl_spans": pair.icl.spans, "base_text": pair.base.text, "icl_text": pair.icl.text,
+        "set": name, "row": pair.row, "base_ids": list(pair.base.ids), "icl_ids": list(pair.icl.ids),
+        "base_spans": pair.base.spans, "icl_spans": pair.icl.spans,
+        "base_text": pair.base.text, "icl_text": pair.icl.text,
     }  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sts_core.errors import UserError
+
+_M_MMAP_THRESHOLD, _LARGE = -3, 8 * 2**20
 
 
 def choose_device(asked: str) -> str:
@@ -30,6 +34,17 @@ def choose_dtype(asked: str, device: str) -> str:
     if device.startswith("cuda"):
         return "bfloat16"
     return "bfloat16" if device == "cpu" and _cpu_has_bfloat16() else "float32"
+
+
+def steady_memory() -> None:
+    """Have the C library hand large arrays back at once, where it is glibc.
+
+    Left alone it learns to keep them, in places that fit the next ones ill: the same work held up to 1.7 times as much
+    the longer it ran (docs/decisions/0005). Only arrays of 8 MB and more: for smaller ones it would cost speed.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def cpu_name() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sts_core.errors import UserError
@@ -14,6 +15,7 @@ from sts_core.spec import DataSpec
 from sts_core.text.prompts import Prompt, Prompter, is_unicode
 from sts_core.text.sides import split
 from sts_core.text.sources import Row, Rows, demonstration_source, locate, read_rows
+from sts_core.text.tokens import Tokens
 
 
 class Pair(NamedTuple):
@@ -53,11 +55,14 @@ class PairSet(NamedTuple):
         }  # fmt: skip
 
 
-def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, seed: int) -> PairSet:
+def build_pairs(
+    spec: DataSpec, prompter: Prompter, pool: str, context: int, seed: int, texts: int | None = None
+) -> PairSet:
     """Draw demonstrations and queries with the seed and pair them until the token budget is reached, in whole items.
 
     Demonstrations come from a file of their own, else, for the target, from the half that is trained on, and for a
-    domain from the queried half; a demonstration is never a query.
+    domain from the queried half; a demonstration is never a query. The first `texts` pairs keep their prompts as text,
+    all of them if not told otherwise.
     """
     own = demonstration_source(spec)
     need = ("question",) + (("answer",) if pool != "query" else ()) + (() if own else ("worked",))
@@ -81,7 +86,7 @@ def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, see
     demo_questions = {row.question.strip() for row in demos}
     queries = [row for row in sides.queried if row.question.strip() not in demo_questions]
     draw.shuffle(queries)
-    pairs, dropped = _pair_until(queries, demos, spec.tokens, prompter, pool, context)
+    pairs, dropped = _pair_until(queries, demos, spec.tokens, prompter, pool, context, texts)
     dropped.update(read.dropped)
     if not pairs:
         raise UserError(f"{spec.name}: no row can be used ({_reasons(dropped)})", "Check the rows and their columns.")
@@ -100,7 +105,7 @@ def build_pairs(spec: DataSpec, prompter: Prompter, pool: str, context: int, see
 
 
 def _pair_until(
-    queries: list[Row], demos: list[Row], budget: int, prompter: Prompter, pool: str, context: int
+    queries: list[Row], demos: list[Row], budget: int, prompter: Prompter, pool: str, context: int, texts: int | None
 ) -> tuple[list[Pair], Counter[str]]:
     before = [text for demo in demos for text in (demo.question, demo.worked or "")]
     pairs: list[Pair] = []
@@ -113,7 +118,7 @@ def _pair_until(
         if isinstance(pair, str):
             dropped[pair] += 1
         else:
-            pairs.append(pair)
+            pairs.append(compact(pair, pairs[:1], text=texts is None or len(pairs) < texts))
             pooled += pair.pooled
     return pairs, dropped
 
@@ -142,6 +147,18 @@ def _pair(row: Row, before: list[str], prompter: Prompter, pool: str, context: i
     return Pair(row.number, base, icl)
 
 
+def compact(pair: Pair, others: Sequence[Pair], text: bool = True) -> Pair:
+    """The pair as it is kept: its ids share the beginning of the first of the others, and without text if so told."""
+
+    def kept(arm: str) -> Prompt:
+        prompt: Prompt = getattr(pair, arm)
+        like = getattr(others[0], arm).ids if others else None
+        ids = Tokens(prompt.ids, like if isinstance(like, Tokens) else None, prompt.spans[0][0])
+        return prompt._replace(text=prompt.text if text else "", ids=ids)
+
+    return pair._replace(base=kept("base"), icl=kept("icl"))
+
+
 def _draw_demos(rows: list[Row], wanted: int, prompter: Prompter, draw: random.Random) -> list[Row]:
     """The first rows of a seeded order whose texts are plain: no broken Unicode, nothing the template would change."""
     demos: list[Row] = []
@@ -155,7 +172,7 @@ def _draw_demos(rows: list[Row], wanted: int, prompter: Prompter, draw: random.R
 
 
 def _pooled_ids(prompt: Prompt) -> list[list[int]]:
-    return [prompt.ids[start:end] for start, end in prompt.spans]
+    return [list(prompt.ids[start:end]) for start, end in prompt.spans]
 
 
 def _shorten(pairs: list[Pair], context: int, prompter: Prompter) -> tuple[list[Pair], int]:
@@ -163,12 +180,14 @@ def _shorten(pairs: list[Pair], context: int, prompter: Prompter) -> tuple[list[
     cut = max(0, max(len(pair.icl.ids) for pair in pairs) - context)
     if not cut:
         return pairs, 0
-    shortened = []
+    shortened: list[Pair] = []
     for pair in pairs:
         head, ids = pair.icl.head, pair.icl.ids
         spans = [[start - cut, end - cut] for start, end in pair.icl.spans]
-        ids = ids[:head] + ids[head + cut :]
-        shortened.append(pair._replace(icl=pair.icl._replace(text=prompter.text(ids), ids=ids, spans=spans)))
+        ids = [*ids[:head], *ids[head + cut :]]
+        text = prompter.text(ids) if pair.icl.text else ""
+        cut_pair = pair._replace(icl=Prompt(text, ids, spans, head))
+        shortened.append(compact(cut_pair, shortened[:1]))
     return shortened, cut
 
 

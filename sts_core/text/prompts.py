@@ -7,6 +7,7 @@ the same surroundings in both arms. Exactly one BOS, never special tokens added 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
@@ -19,7 +20,8 @@ class Prompt(NamedTuple):
     """A tokenised prompt."""
 
     text: str
-    ids: list[int]
+    """Empty where nobody asked for it."""
+    ids: Sequence[int]
     spans: list[list[int]]
     """Token spans [start, end) of the pooled texts, in order; empty ones stand for texts that gave no token."""
     head: int
@@ -87,9 +89,9 @@ class Prompter:
         string, _ = self._fill(texts)
         return string == self._tokenizer.apply_chat_template(_turns(texts), tokenize=False)
 
-    def text(self, ids: list[int]) -> str:
+    def text(self, ids: Sequence[int]) -> str:
         """The characters behind token ids, markers included."""
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def skeleton(self, turns: int) -> Skeleton:
         """The template's pieces around this many turns."""
