@@ -72,6 +72,9 @@ class PoolSpec:
             )
 
 
+MOST_EXAMPLES = 1_000
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """How it is computed."""
@@ -80,11 +83,18 @@ class RunSpec:
     device: str = "auto"
     dtype: str = "auto"
     preset: str = "default"
+    examples: int = 0
+    """How many strongest tokens to keep a feature, with a histogram of its values; 0 keeps none."""
 
     def __post_init__(self) -> None:
         _whole("run.seed", self.seed, least=0)
         _one_of("run.dtype", self.dtype, DTYPES)
         _one_of("run.preset", self.preset, PRESETS)
+        _whole("run.examples", self.examples, least=0)
+        if self.examples > MOST_EXAMPLES:
+            raise UserError(f"run.examples is {self.examples}", f"At most {MOST_EXAMPLES} a feature are kept.")
+        if self.examples and self.preset == "reference":
+            raise UserError("The reference preset keeps no examples", "Leave run.examples out.")
         if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise UserError(f"run.device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
 
@@ -120,6 +130,8 @@ class Spec:
         """Plain values, as in the TOML; `Spec.from_dict` reads them back to an equal spec."""
         plain = asdict(self)
         plain["target"].pop("name")
+        if not self.run.examples:  # a result that keeps none is the same result as before there were any
+            plain["run"].pop("examples")
         plain["domains"] = list(plain["domains"])
         return _without_empty(plain)
 

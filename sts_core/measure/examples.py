@@ -17,6 +17,7 @@ BINS = 40
 LOWEST = -8.0
 PER_OCTAVE = 2.0
 LAST_TOKEN = 2**31 - 1
+ARMS = ("base", "icl")
 
 
 @dataclass
@@ -39,6 +40,15 @@ class Examples:
         """The identity of merging."""
         keys = torch.zeros(features, k, dtype=torch.long, device=device)
         return cls(keys, torch.zeros(features, BINS, dtype=torch.long, device=device))
+
+    @classmethod
+    def of(cls, keys: np.ndarray, counts: np.ndarray, seen: np.ndarray) -> Examples:
+        """Read back from arrays."""
+        return cls(torch.from_numpy(keys), torch.from_numpy(counts), int(seen[0]))
+
+    def copy(self, device: str | torch.device = "cpu") -> Examples:
+        """The same, on its own, on a device."""
+        return Examples(self.keys.to(device, copy=True), self.counts.to(device, copy=True), self.seen)
 
     @property
     def values(self) -> Tensor:

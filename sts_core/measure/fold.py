@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sts_core.measure.examples import Examples
+from sts_core.measure.examples import ARMS, Examples
 from sts_core.measure.parts import Measured
 from sts_core.nets.saes import encode
 from sts_core.results.folder import DOMAIN_SUMS, TARGET_SUMS
@@ -24,11 +24,18 @@ _FEWEST_TOKENS = 64
 class Fold:
     """Adds up a set's tokens, a row a jackknife group, on the device that computes them.
 
-    `target` sets also keep the raw residual's own sums. Starts from `kept`, what an interrupted sitting had.
+    Keeps so many `examples` a feature in each arm. `target` sets also keep the raw residual's own sums. Starts from
+    `kept`, what an interrupted sitting had.
     """
 
     def __init__(
-        self, features: int, width: int, target: bool, device: torch.device, kept: Measured | None = None
+        self,
+        features: int,
+        width: int,
+        target: bool,
+        device: torch.device,
+        kept: Measured | None = None,
+        examples: int = 0,
     ) -> None:
         self._chunk = max(_FEWEST_TOKENS, _CHUNK[device.type] // features)
         quantities = TARGET_SUMS if target else DOMAIN_SUMS
@@ -37,6 +44,10 @@ class Fold:
         self._raw = _Sums(raw, device) if target and raw else None
         self._tokens = self._sums.start.tokens.copy()
         self._outliers = kept.outliers if kept else 0
+        if kept is not None:
+            self._examples = {arm: found.copy(device) for arm, found in kept.examples.items()}
+        else:
+            self._examples = {arm: Examples.none(features, examples, device) for arm in ARMS} if examples else {}
 
     def add(
         self,
@@ -45,13 +56,12 @@ class Fold:
         other: Tensor,
         groups: Tensor,
         most_norm: float | None,
-        examples: Examples | None = None,
         numbers: Tensor | None = None,
     ) -> None:
         """Fold aligned residuals [tokens, width] of both arms; `groups` [tokens] says which group each belongs to.
 
-        A token whose norm exceeds `most_norm` in either arm is dropped in both, and counted. The base arm's features
-        are shown to `examples`, where `numbers` [tokens] name the tokens.
+        A token whose norm exceeds `most_norm` in either arm is dropped in both, and counted. `numbers` [tokens] name
+        the tokens, where examples are kept.
         """
         base, other = base.float(), other.float()
         if most_norm is not None:
@@ -64,15 +74,17 @@ class Fold:
             part = slice(start, start + self._chunk)
             if self._raw is not None:
                 self._raw.add(base[part], other[part], groups[part])
-            features = encode(sae, base[part])
-            self._sums.add(features, encode(sae, other[part]), groups[part])
-            if examples is not None and numbers is not None:
-                examples.add(features, numbers[part])
+            features = encode(sae, base[part]), encode(sae, other[part])
+            self._sums.add(*features, groups[part])
+            if numbers is not None and self._examples:
+                for arm, values in zip(ARMS, features, strict=True):
+                    self._examples[arm].add(values, numbers[part])
 
     def finish(self, items_per_group: np.ndarray) -> Measured:
         """The sums so far, with the set's item counts."""
         raw = self._raw.read(self._tokens, items_per_group) if self._raw else None
-        return Measured(self._sums.read(self._tokens, items_per_group), raw, self._outliers)
+        sums = self._sums.read(self._tokens, items_per_group)
+        return Measured(sums, raw, self._outliers, {arm: found.copy() for arm, found in self._examples.items()})
 
 
 class _Sums:

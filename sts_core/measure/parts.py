@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -18,6 +20,9 @@ from sts_core.errors import UserError
 from sts_core.folders import atomic_json, ensure
 from sts_core.results.folder import Result
 from sts_core.results.sums import SetSums
+
+if TYPE_CHECKING:
+    from sts_core.measure.examples import Examples
 
 FOLDER = "parts"
 ALL = -1
@@ -33,6 +38,8 @@ class Measured(NamedTuple):
     """The raw residual's own sums; of the target set only."""
     outliers: int
     """Tokens dropped for their norm."""
+    examples: Mapping[str, Examples] = MappingProxyType({})
+    """Arm -> the strongest tokens and histograms, where they were asked for."""
 
 
 class Kept(NamedTuple):
@@ -95,6 +102,9 @@ class Parts:
             if sums is not None:
                 arrays |= {f"{name}/{quantity}": value for quantity, value in sums.sums.items()}
                 arrays |= {f"{name}/tokens": sums.tokens, f"{name}/items": sums.items}
+        for arm, found in measured.examples.items():
+            kept = {"keys": found.keys.numpy(), "counts": found.counts.numpy(), "seen": np.array([found.seen])}
+            arrays |= {f"examples/{arm}/{what}": value for what, value in kept.items()}
         unfinished = self._path(number).with_suffix(".part")
         save_file(arrays, unfinished)
         unfinished.replace(self._path(number))
@@ -108,12 +118,13 @@ class Parts:
         except SafetensorError:  # torn by a power cut: it is measured again
             return None
         outliers, batches = int(arrays.pop("outliers")[0]), int(arrays.pop("batches")[0])
+        examples = _examples({name: arrays.pop(name) for name in list(arrays) if name.startswith("examples/")})
         found: dict[str, dict[str, Any]] = {"sums": {}, "raw": {}}
         for key, value in arrays.items():
             name, quantity = key.split("/")
             found[name][quantity] = value
         sums = {n: SetSums(s, tokens=s.pop("tokens"), items=s.pop("items")) for n, s in found.items() if s}
-        return Kept(Measured(sums["sums"], sums.get("raw"), outliers), batches)
+        return Kept(Measured(sums["sums"], sums.get("raw"), outliers, examples), batches)
 
     def clear(self) -> None:
         """The result is written: they are not needed any more."""
@@ -121,3 +132,14 @@ class Parts:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:03d}.safetensors"
+
+
+def _examples(arrays: dict[str, np.ndarray]) -> dict[str, Examples]:
+    if not arrays:
+        return {}
+    from sts_core.measure.examples import Examples  # here, because it needs torch
+
+    arms = {name.split("/")[1] for name in arrays}
+    return {
+        arm: Examples.of(*(arrays[f"examples/{arm}/{what}"] for what in ("keys", "counts", "seen"))) for arm in arms
+    }

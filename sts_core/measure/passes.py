@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from sts_core.errors import UserError
-from sts_core.measure.examples import Examples
 from sts_core.measure.fold import Fold
 from sts_core.measure.parts import Kept, Measured
 from sts_core.measure.plan import shared_beginning
@@ -61,19 +60,18 @@ def measure_set(
     before: Kept | None = None,
     skipped: Callable[[int], None] = lambda _: None,
     keep: Callable[[Kept], None] | None = None,
-    examples: Examples | None = None,
-    first_token: int = 0,
+    examples: int = 0,
 ) -> Measured:
     """Fold every pooled token of a set; `ran` hears how many tokens went through the model.
 
     Compares the prompts without and with demonstrations; with a `tuned` model, the prompts without them in both
-    models. `before` is where an earlier sitting stopped (what it ran is `skipped`); `keep` hears now
-    and then where this one stands.
+    models. Keeps so many `examples` a feature. `before` is where an earlier sitting stopped (what it ran is
+    `skipped`); `keep` hears now and then where this one stands.
     """
     steady_memory()
     arms = (open_arm(decoder, pairs, "base"), open_arm(tuned or decoder, pairs, "base" if tuned else "icl"))
     ran(sum(arm.prefix.length for arm in arms))
-    fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None)
+    fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None, examples)
     count = len(pairs.pairs)
     items = np.bincount([group_of(i, count) for i in range(count)], minlength=MOST_GROUPS)
     place = _places(pairs)
@@ -85,8 +83,8 @@ def measure_set(
             continue
         base, other = (pooled_residuals(arm, batch) for arm in arms)
         groups = torch.tensor([group_of(place[id(p)][0], count) for p in batch for _ in range(p.pooled)])
-        numbers = torch.cat([torch.arange(p.pooled) + first_token + place[id(p)][1] for p in batch])
-        fold.add(sae, base, other, groups.to(base.device), most_norm, examples, numbers.to(base.device))
+        numbers = torch.cat([torch.arange(p.pooled) + place[id(p)][1] for p in batch]).to(base.device)
+        fold.add(sae, base, other, groups.to(base.device), most_norm, numbers)
         ran(tokens)
         if keep is not None and time.monotonic() - kept_at > KEEP_EVERY:
             keep(Kept(fold.finish(items), number))

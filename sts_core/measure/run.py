@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from sts_core.errors import UserError
-from sts_core.folders import alone_in, disk_trouble
+from sts_core.folders import alone_in, disk_trouble, ensure
 from sts_core.measure.parts import Measured, Parts, look_at
 from sts_core.measure.resolve import Resolved, resolve
 from sts_core.nets.device import cpu_name
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.results import shelf
+from sts_core.results.examples import Found, write_examples
 from sts_core.results.folder import NOISE, NOISE_RAW, RAW, TARGET, Result, write_result
 from sts_core.results.sums import SetSums
 from sts_core.spec import Spec
@@ -71,6 +73,7 @@ class _Sitting:
 
     def measure(self, out: Path, fresh: bool) -> Result:
         # Imported here: what comes before must be found out without paying for torch.
+        from sts_core.measure.examples import bin_edges
         from sts_core.measure.passes import norm_threshold
         from sts_core.measure.plan import prepare, remember_rate
         from sts_core.nets.saes import load_sae
@@ -98,6 +101,9 @@ class _Sitting:
         sets = {name: m.sums for name, m in measured.items()} | _named(RAW, measured[TARGET].raw)
         if noise is not None:
             sets |= _named(NOISE, noise.sums) | _named(NOISE_RAW, noise.raw)
+        if run_spec.examples:
+            ensure(out)
+            write_examples(out, _found(work.pair_sets, measured), bin_edges())
         result = write_result(out, self._manifest(work, measured, most_norm, noise is not None), sets)
         self._parts.clear()
         return result
@@ -128,6 +134,8 @@ class _Sitting:
             measured = measure_unaligned(decoder, sae, pairs, pairs.name == TARGET, ran)
             self._parts.write(number, measured)
             return measured
+        if "tuned" not in more:
+            more["examples"] = self._resolved.spec.run.examples
         measured = measure_set(
             decoder, sae, pairs, most_norm, pairs.name == TARGET, ran,
             before=kept, skipped=skipped, keep=lambda k: self._parts.write(number, k.measured, k.batches), **more,
@@ -193,6 +201,14 @@ class _Sitting:
 
 def _named(name: str, sums: SetSums | None) -> dict[str, SetSums]:
     return {} if sums is None else {name: sums}
+
+
+def _found(pair_sets: list[PairSet], measured: dict[str, Measured]) -> Iterator[Found]:
+    for pairs in pair_sets:
+        rows, pooled = [pair.row for pair in pairs.pairs], [pair.pooled for pair in pairs.pairs]
+        for arm, examples in measured[pairs.name].examples.items():
+            arrays = (examples.values.numpy(), examples.tokens.numpy(), examples.counts.numpy())
+            yield Found(pairs.name, arm, *arrays, examples.seen, rows, pooled)
 
 
 def _versions() -> dict[str, str]:

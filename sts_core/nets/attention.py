@@ -47,10 +47,13 @@ class Beginning:
         """How many layers are recorded."""
         return len(self._first)
 
-    def record(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Keep [1, heads, tokens, head size] of a layer."""
+    def record(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a layer's [1, heads, tokens, head size] behind what it has; returns all it has."""
+        if layer in self._first:
+            key, value = (torch.cat(both, dim=2) for both in zip(self._first[layer], (key, value), strict=True))
         self._first[layer] = (key.contiguous(), value.contiguous())
         self.length = key.shape[2]
+        return self._first[layer]
 
     def followed_by(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The beginning with each row's own [rows, heads, tokens, head size] behind it; good until the next call."""
@@ -120,19 +123,19 @@ def attend(
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     beginning = desk.beginning
     if desk.recording and beginning is not None:
-        beginning.record(layer, key, value)
-        if beginning.layers == desk.layers:
+        key, value = beginning.record(layer, key, value)
+        if layer + 1 == desk.layers:
             raise Recorded
         beginning = None
     rows, heads, tokens, size = query.shape
-    length = (beginning.length if beginning else 0) + tokens
+    length = (beginning.length if beginning else 0) + key.shape[2]
     look = _Look(
         scale=size**-0.5 if scaling is None else scaling,
         softcap=softcap,
         window=sliding_window if sliding_window is not None and sliding_window < length else None,
         most_scores=_SCORES_AT_ONCE.get(query.device.type, _MOST_SCORES),
     )
-    if beginning is None and look.fusible(query):
+    if length == tokens and look.fusible(query):
         grouped = query.shape[1] != key.shape[1]
         out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=look.scale, enable_gqa=grouped)
         return out.transpose(1, 2), None

@@ -18,7 +18,7 @@ from sts_core import folders
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
 from sts_core.nets import local, registry
-from sts_core.nets.describe import SITES, shipped_saes
+from sts_core.nets.describe import SITES, place_of_module, shipped_saes
 from sts_core.nets.registry import Release, Row
 
 Source = Literal["embedded", "here", "registry"]
@@ -217,6 +217,7 @@ def _folder_sae(name: str, folder: Path, source: Source) -> SaeEntry | None:
         return None
     metadata: dict[str, Any] = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
     hook = str(metadata.get("hook_name") or config.get("hook_name") or "") or None
+    hook = hook or place_of_module(str(metadata.get("hf_hook_name") or ""))
     match = re.match(r"blocks\.(\d+)\.", hook or "")
     architecture = str(config.get("architecture", "standard"))
     width = config.get("d_sae")

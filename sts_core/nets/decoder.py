@@ -7,6 +7,7 @@ once; their keys and values are then shared by every batch without copying.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,9 @@ class Prefix(NamedTuple):
 
 
 EMPTY = Prefix(None, 0)
+_NORMED = {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"}
+_PREFIX_TOKENS = 2_048
+"""A beginning is run in pieces of this many tokens: no more memory is needed than for a batch."""
 _KINDS = {"full_attention", "sliding_attention"}
 
 
@@ -76,9 +80,11 @@ class Decoder:
         beginning = Beginning()
         self._desk.beginning, self._desk.recording = beginning, True
         try:
-            self._model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
-        except Recorded:
-            pass
+            for start in range(0, len(ids), _PREFIX_TOKENS):
+                piece = torch.tensor([ids[start : start + _PREFIX_TOKENS]], device=self.device)
+                places = torch.arange(start, start + piece.shape[1], device=self.device)[None]
+                with suppress(Recorded):
+                    self._model(input_ids=piece, position_ids=places, use_cache=False)
         finally:
             self._desk.beginning, self._desk.recording = None, False
             self._caught = None
@@ -173,11 +179,17 @@ def _listen(block: nn.Module, site: str, hear: Callable[[Tensor], None]) -> None
 
 
 def _sublayer(block: nn.Module, site: str) -> nn.Module:
-    """The module whose output is added to the residual stream as this site's part."""
-    normed = {"mlp_out": "post_feedforward_layernorm", "attn_out": "post_attention_layernorm"}[site]
+    """The module whose output is added to the residual stream as this site's part, or the one of that very path."""
+    if site not in _NORMED:
+        try:
+            return block.get_submodule(site)
+        except AttributeError:
+            raise UserError(
+                f"There is no {site} in a {type(block).__name__}", "Correct hf_hook_name in the SAE's cfg.json."
+            ) from None
     # Gemma 2 and 3 and OLMo 2 normalise what a sub-layer gives before it is added to the stream.
     if hasattr(block, "post_feedforward_layernorm"):
-        return getattr(block, normed)
+        return getattr(block, _NORMED[site])
     names = {"mlp_out": ("mlp",), "attn_out": ("self_attn", "attn", "attention")}[site]
     found = next((getattr(block, name) for name in names if hasattr(block, name)), None)
     if found is None:

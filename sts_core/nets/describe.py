@@ -29,6 +29,9 @@ SAE_FILES = (".safetensors", "cfg.json")
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """What decides a model's numbers: weights, settings, the chat template, and the tokenizer in any of its forms."""
 _HOOK = re.compile(r"blocks\.(\d+)\.(\w+)")
+_MODULE = re.compile(r"(?:\w+\.)*?(?:layers|h)\.(\d+)(?:\.([\w.]+))?")
+"""A block, or a module in it, under transformers' name, with or without the names of what holds the blocks."""
+_PARTS = {"mlp": "mlp_out", "self_attn": "attn_out", "attn": "attn_out", "attention": "attn_out"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -70,7 +73,7 @@ class SaeInfo:
     model_name: str | None
     """The model its metadata says it was trained on."""
     site: str = "resid_post"
-    """Which stream of the block it reads: one of `SITES`' values."""
+    """Which stream of the block it reads: one of `SITES`' values, or the path of the module whose output it is."""
 
     def public(self) -> dict[str, Any]:
         """For manifests: everything but the place on this machine."""
@@ -180,13 +183,7 @@ def _with_adapter(name: str, folder: Path) -> ModelInfo:
 def _read_sae(name: str, folder: Path) -> SaeInfo:
     config = _read_json(folder / "cfg.json", f"{name} is not a SAE that SAELens saved")
     metadata = config.get("metadata") or {}
-    hook = str(metadata.get("hook_name") or config.get("hook_name") or "")
-    match = _HOOK.fullmatch(hook)
-    if not match or match[2] not in SITES:
-        raise UserError(
-            f"{name} reads {hook or 'an unnamed place'}, which is not supported",
-            f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
-        )
+    hook, layer, site = _place(name, metadata, config)
     if (metadata.get("model_from_pretrained_kwargs") or {}).get("center_writing_weights"):
         raise UserError(
             f"{name} reads a model whose weights were centred first, which a saved model's are not",
@@ -201,9 +198,43 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
     return SaeInfo(
         name=name, folder=folder, revision=sha256_folder(folder, SAE_FILES)[:16],
         architecture=str(config.get("architecture", "standard")), features=features, width=width,
-        hook=hook, layer=int(match[1]), site=SITES[match[2]],
+        hook=hook, layer=layer, site=site,
         model_name=metadata.get("model_name") or config.get("model_name"),
     )  # fmt: skip
+
+
+def _place(name: str, metadata: dict[str, Any], config: dict[str, Any]) -> tuple[str, int, str]:
+    """Where a SAE reads: its own word for it, the block, and the site in it.
+
+    SAELens may name the place twice, in its own words and by transformers' module; the module is the exact one.
+    """
+    hook = str(metadata.get("hook_name") or config.get("hook_name") or "")
+    module = str(metadata.get("hf_hook_name") or "")
+    own, inside = _HOOK.fullmatch(hook), _MODULE.fullmatch(module.removesuffix(".output"))
+    known = (int(own[1]), SITES[own[2]]) if own and own[2] in SITES else None
+    if inside is None or module.endswith(".input"):
+        if known is None:
+            raise UserError(
+                f"{name} reads {hook or module or 'an unnamed place'}, which is not supported",
+                f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
+            )
+        return hook, *known
+    layer, path = int(inside[1]), inside[2] or "resid_post"
+    # What goes into a block is what comes out of the one before.
+    if known is not None and path == "resid_post" and known in ((layer, "resid_post"), (layer + 1, "resid_pre")):
+        return hook, *known
+    if known is not None and (known[0] != layer or known[1].startswith("resid") or path == "resid_post"):
+        raise UserError(
+            f"{name} names two places: {hook} and {module}", "Correct hook_name or hf_hook_name in its cfg.json."
+        )
+    return hook or module, layer, path
+
+
+def place_of_module(module: str) -> str | None:
+    """The SAELens name of a place that is given as transformers' module, where there is one."""
+    inside = _MODULE.fullmatch(module.removesuffix(".output"))
+    site = ("resid_post" if inside[2] is None else _PARTS.get(inside[2])) if inside else None
+    return f"blocks.{inside[1]}.hook_{site}" if inside and site else None
 
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import contextlib
 import json
 import math
 import re
+import subprocess
+import sys
 from functools import cache as remembered
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,6 +23,9 @@ from sts_core import folders
 
 _FORMAT = 1
 """Counted up when the digest's shape or one of the rules changes."""
+
+_PATIENCE = 60.0
+"""Seconds that a helper may take to parse the registry."""
 
 HUB_IDS = {
     "gpt2-small": "openai-community/gpt2",
@@ -110,14 +115,32 @@ def read() -> Registry:
     source = _data_file()
     if source is None:
         return Registry({}, {})
-    size = source.stat().st_size
-    kept = folders.cache() / f"catalogue-{version('sae-lens')}.json"
-    found = _from_digest(kept, size)
+    found = _from_digest(_kept(), source.stat().st_size)
     if found is None:
-        found = digest(_parse(source))
-        value = {"format": _FORMAT, "bytes": size, "names": found.names, "releases": list(found.releases.values())}
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs a second, nothing else
-            folders.atomic_write(kept, json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        _have_it_made()
+        found = _from_digest(_kept(), source.stat().st_size)
+    return found or make_digest()
+
+
+def _have_it_made() -> None:
+    """By a helper: the data file takes a second and much memory to parse, too much for what draws the pages."""
+    command = [sys.executable, "-c", f"from {__name__} import make_digest; make_digest()"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, cwd=folders.PROJECT, capture_output=True, timeout=_PATIENCE, check=False)
+
+
+def make_digest() -> Registry:
+    """Parse the installed SAELens' data file, keep its digest, and return it."""
+    source = _data_file()
+    if source is None:
+        return Registry({}, {})
+    found = digest(_parse(source))
+    value = {
+        "format": _FORMAT, "bytes": source.stat().st_size, "names": found.names,
+        "releases": list(found.releases.values()),
+    }  # fmt: skip
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs a second, nothing else
+        folders.atomic_write(_kept(), json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     return found
 
 
@@ -138,6 +161,10 @@ def digest(releases: dict[str, dict[str, Any]]) -> Registry:
             if other.casefold() not in map(str.casefold, known):
                 known.append(other)
     return Registry(names, found)
+
+
+def _kept() -> Path:
+    return folders.cache() / f"catalogue-{version('sae-lens')}.json"
 
 
 def _data_file() -> Path | None:

@@ -15,11 +15,14 @@ from typing import Any
 
 from sts_core.errors import UserError
 from sts_core.folders import atomic_write, ensure, results
+from sts_core.results.examples import EXAMPLES, HISTOGRAMS
 from sts_core.results.folder import Result
 
 MANIFEST = "manifest.json"
 FILES = ("shift.parquet", "shift_raw.parquet", "domains.parquet", "groups.safetensors", "scores.parquet")
-"""What a finished result holds beside its manifest; nothing else of a folder is copied."""
+"""What a finished result holds beside its manifest."""
+ON_REQUEST = (EXAMPLES, HISTOGRAMS)
+"""What it holds if its spec asked for it; nothing else of a folder is copied."""
 _KEY = re.compile(r"[\w-]{1,128}", re.ASCII)
 
 
@@ -84,7 +87,7 @@ def _copy(source: Path, to: Path) -> None:
     """Copy a result's files, the manifest last and only when all else is safely on the disk."""
     ensure(to)
     (to / MANIFEST).unlink(missing_ok=True)
-    for name in FILES:
+    for name in (*FILES, *(extra for extra in ON_REQUEST if (source / extra).is_file())):
         fresh = to / f".{name}.{secrets.token_hex(4)}"
         try:
             shutil.copyfile(source / name, fresh)

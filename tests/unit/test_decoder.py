@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sts_core.errors import UserError
 from sts_core.nets import attention
+from sts_core.nets import decoder as decoder_module
 from sts_core.nets.decoder import Decoder, load_decoder
 from sts_core.nets.describe import find_model
 from tests import tiny
@@ -121,6 +122,7 @@ def test_the_fused_kernel_and_our_own_products_agree(
     # Pieces of a few tokens, so that several are needed; one row at a time in the second turn.
     monkeypatch.setattr(attention, "_FEWEST_TOKENS", 4)
     streams = []
+    monkeypatch.setattr(decoder_module, "_PREFIX_TOKENS", 17)
     for fused, scores in ((True, 10**9), (False, 10**9), (False, 1)):
         monkeypatch.setattr(
             attention._Look, "fusible", lambda self, _, f=fused: f and not (self.softcap or self.window)

@@ -45,11 +45,19 @@ def tiny_registry(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     kept = registry.read()
     monkeypatch.setattr(registry, "_parse", parse)
+    monkeypatch.setattr(registry, "_have_it_made", registry.make_digest)
     registry.read.cache_clear()
     yield parsed
     monkeypatch.undo()
     registry.read.cache_clear()
     assert registry.read() == kept
+
+
+def test_a_helper_parses_the_data_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = registry.read()
+    monkeypatch.setattr(registry, "_parse", None)
+    registry.read.cache_clear()
+    assert registry.read() == known
 
 
 def test_every_sae_of_the_registry_is_there() -> None:
