@@ -49,7 +49,7 @@ def _ours(task: Task, sae: Any) -> Report:
         decoder = Decoder(made.random_model(made.tiny_config(), "cpu", task.dtype, task.seed), task.layer)
     else:
         decoder = load_decoder(find_model(task.model), task.layer, "cpu", task.dtype)
-    own = meter.held("VmRSS")
+    own = meter.settle()
     pairs = _pairs(task)
     marks: list[tuple[int, float]] = []
 
@@ -89,7 +89,7 @@ def _rival(task: Task, sae: Any) -> Report:
         ).eval()
         for weight in model.parameters():
             weight.isfinite().all()  # read once, so that weights mapped from the file count as the model's own
-    own = meter.held("VmRSS")
+    own = meter.settle()
     pairs = _pairs(task)
     batch = _better_batch(model, sae, task, pairs)
     shift, cost = meter.measured(

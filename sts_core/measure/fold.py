@@ -79,6 +79,7 @@ class Fold:
             if numbers is not None and self._examples:
                 for arm, values in zip(ARMS, features, strict=True):
                     self._examples[arm].add(values, numbers[part])
+            del features  # before the next ones are made
 
     def finish(self, items_per_group: np.ndarray) -> Measured:
         """The sums so far, with the set's item counts."""
@@ -93,8 +94,11 @@ class _Sums:
     def __init__(self, start: SetSums, device: torch.device) -> None:
         self.start = start
         wide = torch.float32 if device.type == "mps" else torch.float64
-        self._room = torch.empty(2, 0, 0, device=device)
+        features = next(iter(start.sums.values())).shape[1]
+        self._room = torch.empty(2, 0, features, device=device)
         """Written over by every batch: fresh memory each time would cost more than the arithmetic."""
+        self._product = torch.empty(MOST_GROUPS, features, device=device)
+        self._widened = self._product.to(wide)
         self._totals = {name: torch.tensor(value, dtype=wide, device=device) for name, value in start.sums.items()}
 
     def add(self, base: Tensor, other: Tensor, groups: Tensor) -> None:
@@ -111,7 +115,8 @@ class _Sums:
             "active_icl": lambda: torch.gt(other, 0, out=scratch),
         }  # fmt: skip
         for quantity, total in self._totals.items():
-            total += member @ values[quantity]()
+            torch.mm(member, values[quantity](), out=self._product)
+            total += self._widened.copy_(self._product)
 
     def read(self, tokens: np.ndarray, items: np.ndarray) -> SetSums:
         sums = {name: total.double().cpu().numpy().copy() for name, total in self._totals.items()}

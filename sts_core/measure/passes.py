@@ -15,7 +15,7 @@ from sts_core.measure.fold import Fold
 from sts_core.measure.parts import Kept, Measured
 from sts_core.measure.plan import shared_beginning
 from sts_core.nets.decoder import Prefix
-from sts_core.nets.device import steady_memory
+from sts_core.nets.device import hand_back, steady_memory
 from sts_core.stats.jackknife import MOST_GROUPS, group_of
 from sts_core.text.pairs import Pair, PairSet
 
@@ -82,6 +82,7 @@ def measure_set(
             skipped(tokens)
             continue
         base, other = (pooled_residuals(arm, batch) for arm in arms)
+        hand_back()
         groups = torch.tensor([group_of(place[id(p)][0], count) for p in batch for _ in range(p.pooled)])
         numbers = torch.cat([torch.arange(p.pooled) + place[id(p)][1] for p in batch]).to(base.device)
         fold.add(sae, base, other, groups.to(base.device), most_norm, numbers)
