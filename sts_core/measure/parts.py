@@ -55,8 +55,11 @@ class Kept(NamedTuple):
         return self.batches == ALL
 
 
-def look_at(out: Path, key: str) -> bool:
-    """Whether `out` already holds this very result; refuse a folder that holds something else."""
+def look_at(out: Path, key: str, fresh: bool = False) -> bool:
+    """Whether `out` already holds this very result; refuse a folder that holds something else.
+
+    Something else is also what another run left unfinished there, unless it may be thrown away (`fresh`).
+    """
     if out.is_symlink() and not out.exists():
         raise UserError(f"{out} is a link that leads nowhere", "Name another --out folder.")
     there_is = next(path for path in (out, *out.absolute().parents) if path.exists())
@@ -68,6 +71,11 @@ def look_at(out: Path, key: str) -> bool:
         raise UserError(
             f"{out} already holds another result", "Name another --out folder; a finished result never changes."
         )
+    if not fresh and _begun(out) not in (None, key):
+        raise UserError(
+            f"{out} holds an unfinished run of another spec",
+            "Name another --out folder, or throw it away with --fresh.",
+        )
     there = list(out.iterdir()) if out.exists() else []
     strangers = [
         p.name for p in there if p.name != FOLDER and p.suffix not in _RESULT_SUFFIXES and not p.name.startswith(".")
@@ -77,6 +85,15 @@ def look_at(out: Path, key: str) -> bool:
     return False
 
 
+def _begun(out: Path) -> str | None:
+    """The key of the run that was begun in a folder; None when there is none that one could go on with."""
+    try:
+        key = json.loads((out / FOLDER / "key.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return key if isinstance(key, str) else None
+
+
 class Parts:
     """The finished sets of a run."""
 
@@ -84,11 +101,7 @@ class Parts:
         """Open them; those of another key, or all when `fresh`, are thrown away first."""
         self._folder = out / FOLDER
         mark = self._folder / "key.json"
-        try:
-            same = json.loads(mark.read_text()) == key
-        except (OSError, ValueError):
-            same = False
-        if fresh or not same:
+        if fresh or _begun(out) != key:
             shutil.rmtree(self._folder, ignore_errors=True)
             (out / "manifest.json").unlink(missing_ok=True)
         ensure(self._folder)

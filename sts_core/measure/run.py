@@ -7,6 +7,7 @@ finish, so that an interrupted run goes on where it stopped; the manifest comes 
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 
 from sts_core.errors import UserError
 from sts_core.folders import alone_in, disk_trouble, ensure
-from sts_core.measure.parts import Measured, Parts, look_at
+from sts_core.measure.parts import FOLDER, Measured, Parts, look_at
 from sts_core.measure.resolve import Resolved, resolve
 from sts_core.nets.device import cpu_name
 from sts_core.progress import Progress, Watcher, silent
@@ -45,8 +46,9 @@ def run(spec: Spec, out: Path, watch: Watcher = silent, fresh: bool = False) -> 
     resolved = resolve(spec)
     with alone_in(out):
         try:
-            finished = look_at(out, resolved.key)
+            finished = look_at(out, resolved.key, fresh)
             if not fresh and not finished and shelf.fetch(resolved.key, out):
+                shutil.rmtree(out / FOLDER, ignore_errors=True)
                 return Result(out)
             result = Result(out) if finished and not fresh else _Sitting(resolved, watch).measure(out, fresh)
         except (OSError, SafetensorError) as error:

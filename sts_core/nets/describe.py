@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from sts_core import folders, hub
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
@@ -189,12 +191,10 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
             f"{name} reads a model whose weights were centred first, which a saved model's are not",
             "Use a SAE that was trained on the model as it is saved.",
         )
-    try:
-        features, width = int(config["d_sae"]), int(config["d_in"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens."
-        ) from None
+    features, width = config.get("d_sae"), config.get("d_in")
+    if type(features) is not int or type(width) is not int:
+        raise UserError(f"The cfg.json of {name} does not give d_in and d_sae", "Save the SAE again with SAELens.")
+    _check_weights(name, folder, features, width)
     return SaeInfo(
         name=name, folder=folder, revision=sha256_folder(folder, SAE_FILES)[:16],
         architecture=str(config.get("architecture", "standard")), features=features, width=width,
@@ -203,27 +203,45 @@ def _read_sae(name: str, folder: Path) -> SaeInfo:
     )  # fmt: skip
 
 
+def _check_weights(name: str, folder: Path, features: int, width: int) -> None:
+    """Read the header of the weights: a file that is torn, or of another size, is told before a model is loaded."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                shape = file.get_slice("W_dec").get_shape() if "W_dec" in file.keys() else None  # noqa: SIM118
+        except (OSError, SafetensorError):
+            raise UserError(f"The weights of {name} cannot be read", "Copy or save the SAE again.") from None
+        if shape is not None and list(shape) != [features, width]:
+            raise UserError(
+                f"The weights of {name} are {' × '.join(map(str, shape))}, its cfg.json says {features} × {width}",
+                "Copy or save the SAE again.",
+            )
+
+
 def _place(name: str, metadata: dict[str, Any], config: dict[str, Any]) -> tuple[str, int, str]:
     """Where a SAE reads: its own word for it, the block, and the site in it.
 
     SAELens may name the place twice, in its own words and by transformers' module; the module is the exact one.
     """
-    hook = str(metadata.get("hook_name") or config.get("hook_name") or "")
-    module = str(metadata.get("hf_hook_name") or "")
+    hook = metadata.get("hook_name") or config.get("hook_name") or ""
+    module = metadata.get("hf_hook_name") or ""
+    if not isinstance(hook, str) or not isinstance(module, str):
+        raise UserError(f"The cfg.json of {name} does not name a hook in words", "Save the SAE again with SAELens.")
     own, inside = _HOOK.fullmatch(hook), _MODULE.fullmatch(module.removesuffix(".output"))
     known = (int(own[1]), SITES[own[2]]) if own and own[2] in SITES else None
-    if inside is None or module.endswith(".input"):
-        if known is None:
-            raise UserError(
-                f"{name} reads {hook or module or 'an unnamed place'}, which is not supported",
-                f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
-            )
+    if known is not None and not module:
         return hook, *known
-    layer, path = int(inside[1]), inside[2] or "resid_post"
+    if inside is None or (inside[2] or "").endswith(".input"):
+        raise UserError(
+            f"{name} reads {module or hook or 'an unnamed place'}, which is not supported",
+            f"Use a SAE on one of: {', '.join(f'blocks.L.{site}' for site in SITES)}.",
+        )
+    layer, path = int(inside[1]), {None: "resid_post", "input": "resid_pre"}.get(inside[2], inside[2])
     # What goes into a block is what comes out of the one before.
-    if known is not None and path == "resid_post" and known in ((layer, "resid_post"), (layer + 1, "resid_pre")):
+    same = {(layer, path), (layer + 1, "resid_pre") if path == "resid_post" else (layer - 1, "resid_post")}
+    if known is not None and path in ("resid_pre", "resid_post") and known in same:
         return hook, *known
-    if known is not None and (known[0] != layer or known[1].startswith("resid") or path == "resid_post"):
+    if known is not None and (known[0] != layer or known[1].startswith("resid") or path.startswith("resid")):
         raise UserError(
             f"{name} names two places: {hook} and {module}", "Correct hook_name or hf_hook_name in its cfg.json."
         )

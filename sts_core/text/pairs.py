@@ -88,6 +88,8 @@ def build_pairs(
     draw.shuffle(queries)
     pairs, dropped = _pair_until(queries, demos, spec.tokens, prompter, pool, context, texts)
     dropped.update(read.dropped)
+    if same := len(sides.queried) - len(queries):
+        dropped["the question of a demonstration"] = same
     if not pairs:
         raise UserError(f"{spec.name}: no row can be used ({_reasons(dropped)})", "Check the rows and their columns.")
     warnings = []

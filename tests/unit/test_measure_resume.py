@@ -125,6 +125,28 @@ def test_a_changed_model_is_another_result(tmp_path: Path, world: tiny.World, na
     assert run(spec(world), tmp_path / "b").manifest["key"] != first.manifest["key"]
 
 
+def test_another_specs_unfinished_run_is_not_thrown_away(tmp_path: Path, world: tiny.World) -> None:
+    other = {**world.spec()["run"], "seed": 4}
+    run(spec(world), tmp_path / "done")
+    with pytest.raises(Stop):
+        run(spec(world, run=other), tmp_path / "half", watch=stop_at("measuring law"))
+    before = tree(tmp_path / "half")
+    with pytest.raises(UserError, match="unfinished run of another spec"):
+        run(spec(world), tmp_path / "half")
+    assert tree(tmp_path / "half") == before
+    steps: list[Progress] = []
+    run(spec(world, run=other), tmp_path / "half", watch=steps.append)
+    assert "measuring the target set" not in {step.stage for step in steps}
+
+
+def test_what_was_begun_goes_when_the_store_has_the_result(tmp_path: Path, world: tiny.World) -> None:
+    with pytest.raises(Stop):
+        run(spec(world), tmp_path / "half", watch=stop_at("measuring law"))
+    run(spec(world), tmp_path / "done")
+    run(spec(world), tmp_path / "half", watch=never)
+    assert {path.name for path in (tmp_path / "half").iterdir()} == {*FILES, "manifest.json"}
+
+
 @pytest.mark.parametrize("stage", ["measuring physics", "measuring law", "writing the result"])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path: Path, world: tiny.World, stage: str) -> None:
     whole = run(spec(world), tmp_path / "whole", fresh=True)
@@ -149,11 +171,11 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(tmp_path: Path, world: t
     assert shares[-1] == 1
 
 
-def test_half_done_work_of_another_key_is_started_over(tmp_path: Path, world: tiny.World) -> None:
+def test_fresh_throws_half_done_work_of_another_key_away(tmp_path: Path, world: tiny.World) -> None:
     with pytest.raises(Stop):
         run(spec(world), tmp_path / "half", watch=stop_at("measuring law"))
     other = spec(world, run={**world.spec()["run"], "seed": 9})
-    run(other, tmp_path / "half")
+    run(other, tmp_path / "half", fresh=True)
     run(other, tmp_path / "whole", fresh=True)
     assert content(tmp_path / "half") == content(tmp_path / "whole")
 

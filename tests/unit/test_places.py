@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,9 @@ def saved(folder: Path, hook: str | None, module: str | None) -> str:
         ("blocks.2.hook_resid_post", "model.layers.2", (2, "resid_post")),
         ("blocks.2.hook_resid_pre", "model.layers.1", (2, "resid_pre")),
         ("blocks.2.hook_mlp_out", "model.layers.2.post_feedforward_layernorm", (2, "post_feedforward_layernorm")),
-        ("blocks.2.hook_resid_post", "model.layers.2.input", (2, "resid_post")),
+        ("blocks.2.hook_resid_pre", "model.layers.2.input", (2, "resid_pre")),
+        ("blocks.2.hook_resid_post", "model.layers.3.input", (2, "resid_post")),
+        (None, "model.layers.2.input", (2, "resid_pre")),
         ("something", "model.language_model.layers.3", (3, "resid_post")),
     ],
 )
@@ -50,7 +53,9 @@ def test_the_place(tmp_path: Path, hook: str | None, module: str | None, place: 
         (None, None, "an unnamed place"),
         ("blocks.2.hook_z", "", "blocks.2.hook_z"),
         (None, "lm_head", "lm_head"),
-        (None, "model.layers.2.input", r"model\.layers\.2\.input"),
+        (None, "model.layers.2.mlp.input", r"model\.layers\.2\.mlp\.input"),
+        ("blocks.2.hook_resid_post", "model.nosuch.2", r"model\.nosuch\.2"),
+        ("blocks.2.hook_resid_post", "model.layers.2.input", "two places"),
         ("blocks.2.hook_resid_post", "model.layers.3", "two places"),
         ("blocks.2.hook_resid_post", "model.layers.2.mlp", "two places"),
         ("blocks.2.hook_mlp_out", "model.layers.2", "two places"),
@@ -62,6 +67,31 @@ def test_a_place_that_cannot_be_read_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=told):
         find_sae(saved(tmp_path / "sae", hook, module))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"d_in": str(tiny.WIDTH)}, "d_in and d_sae"),
+        ({"d_sae": None}, "d_in and d_sae"),
+        ({"d_sae": tiny.FEATURES + 1}, f"its cfg.json says {tiny.FEATURES + 1}"),
+        ({"metadata": {"hook_name": 15}}, "in words"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_its_weights_is_told(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    config = tiny.save_sae(tmp_path / "sae") / "cfg.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(UserError, match=told):
+        find_sae(str(tmp_path / "sae"))
+
+
+def test_torn_weights_are_told(tmp_path: Path) -> None:
+    weights = next(tiny.save_sae(tmp_path / "sae").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be read"):
+        find_sae(str(tmp_path / "sae"))
 
 
 def test_a_module_is_heard_where_it_is(tmp_path: Path) -> None:
