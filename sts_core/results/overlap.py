@@ -72,7 +72,7 @@ def compare(folder: Path, other: Path, ks: Sequence[int] | None = None, draws: i
         folder, other = other, folder
     manifest = Result(folder).manifest
     path = folder / SHIFT
-    table = _ordered(_read(path), path)
+    table = _ordered(Result(folder).shift, path)
     icl = Side(_values(table, ICL, path), *_groups(folder))
     mean_base = _values(table, "mean_base", path)
     against = _find(other, len(table))
@@ -117,8 +117,8 @@ def _is_result(path: Path) -> bool:
 def _find(other: Path, features: int) -> _Other:
     """The other ranking, wherever it lies."""
     if _is_result(other):
-        manifest = Result(other).manifest
-        return _from_table(other / SHIFT, features, manifest, _groups(other))
+        result = Result(other)
+        return _from_table(other / SHIFT, result.shift, features, result.manifest, _groups(other))
     if SFT in _columns(other / SHIFT):
         other = other / SHIFT
     if other.is_dir():
@@ -126,14 +126,17 @@ def _find(other: Path, features: int) -> _Other:
             f"{other} holds neither a finished result nor a fine-tune's {SHIFT}",
             "Name a result folder, a fine-tune's folder, or a .parquet or .csv file with feature and one value column.",
         )
-    return _from_table(other, features, _manifest_beside(other), (None, None))
+    return _from_table(other, _read(other), features, _manifest_beside(other), (None, None))
 
 
 def _from_table(
-    path: Path, features: int, manifest: dict[str, Any], groups: tuple[NDArray[Any] | None, NDArray[Any] | None]
+    path: Path,
+    table: pd.DataFrame,
+    features: int,
+    manifest: dict[str, Any],
+    groups: tuple[NDArray[Any] | None, NDArray[Any] | None],
 ) -> _Other:
-    """The ranking in a table: every feature once, in any order."""
-    table = _read(path)
+    """The ranking in the table of that place: every feature once, in any order."""
     if len(table) != features:
         raise UserError(
             f"{path} lists {len(table)} features, the result's SAE has {features}",

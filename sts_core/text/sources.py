@@ -91,7 +91,8 @@ def read_rows(path: Path, columns: Mapping[str, str], need: tuple[str, ...]) -> 
         row = _row(number, {field: record.get(column) for field, column in names.items()})
         lacking = next((f for f in need if not _field(row, f)), None)
         if lacking:
-            dropped[f"no {lacking}"] = dropped.get(f"no {lacking}", 0) + 1
+            reason = "no answer and no cot" if lacking == "worked" else f"no {lacking}"
+            dropped[reason] = dropped.get(reason, 0) + 1
         else:
             rows.append(row)
     return Rows(rows, dropped, len(records))

@@ -157,6 +157,7 @@ WRONG: dict[str, tuple[Callable[[tiny.World], Path], str]] = {
     "folder for a spec": (lambda w: w.folder, "is a folder"),
     "no such device": (lambda w: w.toml(run={"device": "mps", "dtype": "float32"}), "'mps'"),
     "float16 on a CPU": (lambda w: w.toml(run={"device": "cpu", "dtype": "float16"}), "float16"),
+    "torn dictionary": (lambda w: _cut(w.sae / "sae_weights.safetensors", w), "cannot be read"),
     "slow preset": (lambda w: w.toml(run={"preset": "reference"}), "reference"),
 }  # fmt: skip
 ONLY_RUN: dict[str, tuple[Callable[[tiny.World], Path], str]] = {
@@ -166,7 +167,6 @@ ONLY_RUN: dict[str, tuple[Callable[[tiny.World], Path], str]] = {
     ),
     "NaN in the dictionary": (lambda w: poisoned(w, w.sae / "sae_weights.safetensors", "W_enc"), "not finite"),
     "torn weights": (lambda w: _cut(w.model / "model.safetensors", w), "cannot load"),
-    "torn dictionary": (lambda w: _cut(w.sae / "sae_weights.safetensors", w), "cannot load"),
 }
 
 

@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_file_and_the_unusable_are_counted(tmp_path: Pa
     )
     got = read_rows(path, {}, NEED)
     assert [(row.number, row.question, row.answer) for row in got.rows] == [(1, "first", "2"), (6, "second", "0")]
-    assert got.dropped == {"no question": 4, "no worked": 1}
+    assert got.dropped == {"no question": 4, "no answer and no cot": 1}
     assert got.records == 7
 
 
