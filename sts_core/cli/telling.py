@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
 
 
 class Teller:
-    """Watches a longer work: one line that rewrites itself on a terminal, a line a stage elsewhere."""
+    """Watches a longer work: one line that rewrites itself on a terminal, elsewhere a line a stage and a minute."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -38,6 +38,7 @@ class Teller:
         self._last = 0.0
         self._began = time.monotonic()
         self._first: float | None = None
+        self._total = 0.0
         self.moved = False
         """Whether anything was done at all."""
 
@@ -45,11 +46,11 @@ class Teller:
         self.moved = True
         now = time.monotonic()
         new = step.stage != self._stage
-        if not new and (not self._terminal or now - self._last < 0.1):
+        if not new and now - self._last < (0.1 if self._terminal else 60):
             return
         self._stage, self._last = step.stage, now
-        if step.total and self._first is None:
-            self._first, self._began = step.done, now
+        if step.total and (self._first is None or (new and step.total != self._total)):  # counted anew, timed anew
+            self._first, self._began, self._total = step.done, now, step.total
         line = self._line(step, now)
         sys.stderr.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         sys.stderr.flush()

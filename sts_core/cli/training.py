@@ -25,8 +25,11 @@ def _group() -> None:
 def train(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="Model, layer, width, sparsity, corpora.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the SAE goes, as SAELens saves it, with its report.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an unfinished training there left.")] = False,
 ) -> None:
-    """Train a SAE with SAELens' trainer on this model's activations, and measure how good it is.
+    """Train a SAE, or several at once, with SAELens' trainer on this model's activations, and measure how good it is.
+
+    A training that was stopped or killed goes on when the same command is given again.
 
     Example: sts sae train cache/demo/smollm2-l15/try.toml --out /tmp/my-sae
     """
@@ -35,7 +38,12 @@ def train(
 
     tell = Teller()
     try:
-        folder = train_sae(SaeSpec.from_toml(spec), out, tell)
+        folder = train_sae(SaeSpec.from_toml(spec), out, tell, fresh)
+    except KeyboardInterrupt:
+        tell.end()
+        typer.echo("The same command goes on from the last checkpoint.", err=True)
+        raise
     finally:
         tell.end()
-    typer.echo(f"{folder}: trained and measured; see its report.json.", err=True)
+    for report in sorted(folder.glob("**/report.json")):
+        typer.echo(f"{report.parent}: trained and measured; see its report.json.", err=True)

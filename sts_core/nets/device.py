@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sts_core.errors import UserError
 
-_M_MMAP_THRESHOLD, _LARGE = -3, 8 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE, _KEPT = 15_000_000, 2**30
+"""Bytes: arrays that are handed back at once, and what the rest may hold in reserve until it is asked to hand back."""
 
 
 def choose_device(asked: str) -> str:
@@ -40,11 +42,13 @@ def steady_memory() -> None:
     """Have the C library hand large arrays back at once, where it is glibc.
 
     Left alone it learns to keep them, in places that fit the next ones ill: the same work held up to 1.7 times as much
-    the longer it ran (docs/decisions/0005). Only arrays of 8 MB and more: for smaller ones it would cost speed.
+    the longer it ran (docs/decisions/0005). Only arrays of 15 MB and more: for smaller ones it would cost speed.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def hand_back() -> None:

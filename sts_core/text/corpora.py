@@ -1,4 +1,4 @@
-"""Text to train on: named embedded sources and files, each as a stream of documents with its SHA-256.
+"""Text to train on: named embedded sources, files and hub sets, each as a stream of documents with its SHA-256.
 
 A document is plain text, or the turns of a chat; tokens are made where a tokenizer is at hand. Every source keeps
 one document in twelve aside, chosen by the document's own hash: quality is measured on those, training never
@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,13 +20,15 @@ from typing import Any, NamedTuple
 from sts_core.bundle import embedded
 from sts_core.errors import UserError, nearest
 from sts_core.text.sides import split
-from sts_core.text.sources import Row, locate, read_rows
+from sts_core.text.sources import Row, locate, read_records, read_rows
 
 EMBEDDED = ("gsm-symbolic", "mmlu", "stdlib")
 """Sources that need no file of the person's own."""
-FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz")
+_RECORDS = (".json", ".csv", ".parquet")
+FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", *_RECORDS)
 HELD_OUT = 12
 """One document in this many is kept for measuring quality."""
+_HUB_ID = re.compile(r"(?!mmlu/)[\w.-]+/[\w.-]+(:[\w\[\]%:]+)?")
 _NOT_SOURCE = {"site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo", "__pycache__"}
 
 
@@ -51,10 +54,11 @@ class Corpus(NamedTuple):
 
 
 def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_per_chat: int = 1) -> Corpus:
-    """The corpus that `data` names: an embedded source, or a file beside the spec (`base`).
+    """The corpus that `data` names: an embedded source, a file beside the spec (`base`), or a hub set.
 
-    `columns` maps `text`, or `question` and `answer`, to a file's own columns; a file with questions becomes
-    chats. `rows_per_chat` rows follow one another in one chat, as demonstrations do.
+    `columns` maps `text`, or `question` and `answer`, to a set's own columns; a set with questions becomes
+    chats. A hub set is fetched once and read from the cache after that. `rows_per_chat` rows follow one another in
+    one chat, as demonstrations do.
     """
     if data in EMBEDDED:
         if columns:
@@ -63,12 +67,15 @@ def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_p
             return Corpus(data, _folder_hash(_stdlib_files()), _stdlib_documents)
         rows = _gsm_rows() if data == "gsm-symbolic" else _mmlu_rows()
         return Corpus(data, _rows_hash(rows), lambda: _chats(rows, rows_per_chat))
-    if not data.endswith(FILE_ENDINGS):
+    if data.endswith(FILE_ENDINGS):
+        path = (base / Path(data).expanduser()).resolve()
+    elif _HUB_ID.fullmatch(data) and not (base / data).exists():
+        path = locate(data)
+    else:
         raise UserError(
             f'There is no corpus "{data}"{nearest(data, EMBEDDED)}',
-            f"Use one of {', '.join(EMBEDDED)}, or a file ending in {', '.join(FILE_ENDINGS)}.",
+            f"Use one of {', '.join(EMBEDDED)}, a file ending in {', '.join(FILE_ENDINGS)}, or a hub id (org/name).",
         )
-    path = (base / Path(data).expanduser()).resolve()
     digest = _file_hash(path, data)
     return Corpus(data, digest, lambda: _file_documents(path, data, dict(columns or {}), rows_per_chat))
 
@@ -114,14 +121,14 @@ def _file_documents(path: Path, name: str, columns: Mapping[str, str], rows_per_
         return
     if "question" not in columns:
         column = columns.get("text", "text")
-        for row in _json_lines(path, name):
+        for row in _rows(path, name):
             text = _field(row, column, name)
             if text.strip():
                 yield Document(text=text)
         return
     question, answer = columns["question"], columns.get("answer", "answer")
-    pairs = ((_field(row, question, name), _field(row, answer, name)) for row in _json_lines(path, name))
-    yield from _chats(pairs, rows_per_chat)
+    pairs = ((_field(row, question, name), _field(row, answer, name)) for row in _rows(path, name))
+    yield from _chats((pair for pair in pairs if all(part.strip() for part in pair)), rows_per_chat)
 
 
 def _field(row: Mapping[str, Any], column: str, name: str) -> str:
@@ -130,7 +137,7 @@ def _field(row: Mapping[str, Any], column: str, name: str) -> str:
             f'Corpus {name} has no column "{column}"{nearest(column, row)}',
             f"It has {', '.join(map(str, row))}. Map with columns = {{ text = … }} or {{ question = …, answer = … }}.",
         )
-    return str(row[column])
+    return "" if row[column] is None else str(row[column])
 
 
 def _stdlib_files() -> list[Path]:
@@ -145,6 +152,10 @@ def _stdlib_documents() -> Iterator[Document]:
         text = path.read_text(encoding="utf-8", errors="replace")
         if text.strip():
             yield Document(text=text)
+
+
+def _rows(path: Path, name: str) -> Iterable[Mapping[str, Any]]:
+    return read_records(path) if path.name.endswith(_RECORDS) else _json_lines(path, name)
 
 
 def _json_lines(path: Path, name: str) -> Iterator[dict[str, Any]]:

@@ -4,21 +4,31 @@ With x the residuals [tokens, width], x̂ their reconstruction, over the tokens 
   r2_flat       1 − Σ(x − x̂)² / Σ(x − mean of all values)²              (one mean for all dimensions)
   explained     1 − Σ(x − x̂)² / Σ_d Σ_t (x_td − x̄_d)²                   (SAELens' explained variance)
   explained_per_dimension   the mean over d of 1 − Σ_t (x_td − x̂_td)² / Σ_t (x_td − x̄_d)²
+  never_fired_share, dense_share   features that fire on none of the tokens, on more than a tenth of them
   ce_recovered  (CE_zero − CE_sae) / (CE_zero − CE_clean), residuals replaced where they are no attention sinks,
                 CE of the next token at those places
 """
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sts_core.progress import Progress, Watcher
-from sts_core.train.sae_source import Piece, Reader, batches
+from sts_core.train.reader import Reader, Seen
+from sts_core.train.sae_source import Piece, batches
+
+_DENSE = 0.1
+"""A feature that fires on more than this share of the tokens is dense."""
+_AT_ONCE = 2048
+"""Tokens that are encoded at a time."""
+_LOGITS_AT_ONCE = 1 << 28
+"""Logits that are held at a time: tokens times vocabulary."""
 
 
 @dataclass
@@ -55,7 +65,7 @@ class QualitySums:
     def numbers(self) -> dict[str, Any]:
         """The measures, rounded for a person; null where nothing was measured."""
         told: dict[str, Any] = {"tokens": self.tokens, "sinks_left_out": self.dropped}
-        names = ("l0", "r2_flat", "explained", "explained_per_dimension", "never_fired_share")
+        names = ("l0", "r2_flat", "explained", "explained_per_dimension", "never_fired_share", "dense_share")
         told |= dict.fromkeys(names, None)
         if self.tokens > 1:  # one token has no variance
             told |= {name: round(number, 5) for name, number in zip(names, self._of_residuals(), strict=True)}
@@ -74,6 +84,7 @@ class QualitySums:
             1 - float(self.error.sum() / spread.sum()),
             float((1 - self.error / spread)[spread > 0].mean()),
             float((self.fired == 0).double().mean()),
+            float((self.fired > _DENSE * self.tokens).double().mean()),
         )
 
     def _of_losses(self) -> tuple[float, ...]:
@@ -81,72 +92,124 @@ class QualitySums:
         return (*(total / self.ce_tokens for total in (self.ce_clean, self.ce_sae, self.ce_zero)), recovered)
 
 
-def measure_quality(
-    reader: Reader, sae: Any, pieces: list[list[Piece]], limit: float, tokens: int, ce_tokens: int, watch: Watcher
-) -> list[QualitySums]:
-    """Sums for every source, `tokens` and `ce_tokens` spread evenly over them, in whole batches.
+class Candidate(NamedTuple):
+    """A finished SAE and the residuals it is for."""
 
-    `limit` is the residual norm above which a token is an attention sink. The sums are on the CPU.
+    sae: Any
+    layer: int
+    limit: float
+    """Norm above which a token is an attention sink."""
+
+
+def drawn(pieces: list[list[Piece]], tokens: int) -> list[list[Piece]]:
+    """Of every source pieces drawn from all its documents, until they hold its even part of `tokens`, or all."""
+    chosen: list[list[Piece]] = []
+    for own in pieces:
+        taken: list[Piece] = []
+        count = 0
+        for piece in random.Random(0).sample(own, len(own)):
+            if count >= tokens // len(pieces):
+                break
+            taken.append(piece)
+            count += len(piece.ids)
+        chosen.append(taken)
+    return chosen
+
+
+def measure_quality(
+    reader: Reader, candidates: dict[str, Candidate], pieces: list[list[Piece]], ce_tokens: int, watch: Watcher
+) -> dict[str, list[QualitySums]]:
+    """For every SAE the sums of every source, from one pass over the pieces; `ce_tokens` are spread evenly over them.
+
+    The sums are on the CPU.
     """
-    chosen = [_drawn(own, tokens // len(pieces)) for own in pieces]
-    everything, done, sums = sum(len(piece.ids) for own in chosen for piece in own), 0, []
-    for own in chosen:
-        total = QualitySums.empty(reader.width, sae.cfg.d_sae)
+    everything, done = sum(map(_tokens, pieces)), 0
+    sums: dict[str, list[QualitySums]] = {name: [] for name in candidates}
+    for own in pieces:
+        totals = {name: QualitySums.empty(reader.width, c.sae.cfg.d_sae) for name, c in candidates.items()}
+        left, judged = _tokens(own), 0
         for group in batches(iter(own), seed=0, window=64):
-            needs_ce = total.ce_tokens < ce_tokens // len(pieces)
-            total += _batch(reader, sae, group, limit, needs_ce)
-            done += sum(len(piece.ids) for piece in group)
+            wanted = math.ceil((ce_tokens // len(pieces) - judged) * min(1.0, _tokens(group) / left))
+            found = _group(reader, candidates, group, wanted)
+            judged += max(one.ce_tokens for one in found.values())
+            left -= _tokens(group)
+            totals = {name: total + found[name] for name, total in totals.items()}
+            done += _tokens(group)
             watch(Progress("measuring the SAE's quality", done, everything))
-        sums.append(total)
+        for name, total in totals.items():
+            sums[name].append(total)
     return sums
 
 
-def _drawn(pieces: list[Piece], tokens: int) -> list[Piece]:
-    """Pieces drawn from all documents until they hold `tokens` tokens, or all pieces."""
-    taken: list[Piece] = []
-    count = 0
-    for piece in random.Random(0).sample(pieces, len(pieces)):
-        if count >= tokens:
-            break
-        taken.append(piece)
-        count += len(piece.ids)
-    return taken
+def _tokens(pieces: list[Piece]) -> int:
+    return sum(len(piece.ids) for piece in pieces)
 
 
 @torch.no_grad()
-def _batch(reader: Reader, sae: Any, group: list[Piece], limit: float, needs_ce: bool) -> QualitySums:
-    hidden, real = reader.residuals(group)
-    kept = real & (hidden.float().norm(dim=-1) <= limit)
-    rows = hidden[kept]
-    features = sae.encode(rows)
-    rebuilt = sae.decode(features)
-    x, error = rows.double(), (rows.float() - rebuilt.float()).double()
-    sums = QualitySums(
-        fired=(features > 0).sum(0).double().cpu(), value=x.sum(0).cpu(), square=(x**2).sum(0).cpu(),
-        error=(error**2).sum(0).cpu(), tokens=len(rows), dropped=int(real.sum() - kept.sum()),
-    )  # fmt: skip
-    if needs_ce:
-        sums.ce_tokens, (sums.ce_clean, sums.ce_sae, sums.ce_zero) = _losses(reader, group, kept, rebuilt)
+def _group(
+    reader: Reader, candidates: dict[str, Candidate], group: list[Piece], ce_tokens: int
+) -> dict[str, QualitySums]:
+    seen = reader.read(group, {candidate.layer for candidate in candidates.values()})
+    losses = _Losses(reader, seen, ce_tokens) if ce_tokens > 0 else None
+    return {name: _one(seen, candidate, losses) for name, candidate in candidates.items()}
+
+
+def _one(seen: Seen, candidate: Candidate, losses: _Losses | None) -> QualitySums:
+    """The sums of one SAE over one group."""
+    hidden, sae = seen.hidden[candidate.layer], candidate.sae
+    kept = seen.real & (hidden.float().norm(dim=-1) <= candidate.limit)
+    sums = QualitySums.empty(hidden.shape[-1], sae.cfg.d_sae)
+    rebuilt: list[Tensor] = []
+    for rows in hidden[kept].split(_AT_ONCE):
+        features = sae.encode(rows)
+        rebuilt.append(sae.decode(features))
+        x, error = rows.double(), (rows.float() - rebuilt[-1].float()).double()
+        sums += QualitySums(
+            fired=(features > 0).sum(0).double().cpu(), value=x.sum(0).cpu(), square=(x**2).sum(0).cpu(),
+            error=(error**2).sum(0).cpu(), tokens=len(rows),
+        )  # fmt: skip
+    sums.dropped = int(seen.real.sum()) - sums.tokens
+    if losses and rebuilt:
+        edited = hidden.clone()
+        edited[kept] = torch.cat(rebuilt).to(hidden.dtype)
+        losses.add_to(sums, candidate.layer, kept, edited)
     return sums
 
 
-def _losses(reader: Reader, group: list[Piece], kept: Tensor, rebuilt: Tensor) -> tuple[int, list[float]]:
-    """How many next tokens were judged, and their summed loss: as is, rebuilt, and with the residual zeroed."""
+class _Losses:
+    """The next-token losses of one group: as is and zeroed once for all SAEs, rebuilt for each.
 
-    def put(value: Tensor | float) -> Any:
-        def edit(hidden: Tensor) -> Tensor:
-            changed = hidden.clone()
-            changed[kept] = value.to(hidden.dtype) if isinstance(value, Tensor) else value
-            return changed
+    Of the group some pieces are judged, drawn from all lengths: as many as hold `tokens` tokens.
+    """
 
-        return edit
+    def __init__(self, reader: Reader, seen: Seen, tokens: int) -> None:
+        self._reader, self._seen = reader, seen
+        order = torch.randperm(len(seen.real), generator=torch.Generator().manual_seed(0)).to(seen.real.device)
+        lengths = seen.real.sum(1)[order]
+        self._real = seen.real & seen.real.roll(-1, dims=1)  # the last token has no next
+        self._real[:, -1] = False
+        self._real[order[lengths.cumsum(0) - lengths >= tokens]] = False
+        deepest = max(seen.hidden)
+        self._clean = self._at(self._real, deepest, seen.hidden[deepest])
+        self._zero: dict[int, float] = {}
 
-    judged = kept.clone()
-    for row, piece in enumerate(group):
-        judged[row, len(piece.ids) - 1 :] = False
-    losses = []
-    for edit in (None, put(rebuilt), put(0.0)):
-        logits, ids = reader.logits(group, edit)
-        following = ids.roll(-1, dims=1)[judged]
-        losses.append(float(torch.nn.functional.cross_entropy(logits[judged].float(), following, reduction="sum")))
-    return int(judged.sum()), losses
+    def add_to(self, sums: QualitySums, layer: int, kept: Tensor, rebuilt: Tensor) -> None:
+        """Fill in the losses of a SAE; `kept` are the places that are no attention sinks."""
+        judged = self._real & kept
+        hidden = self._seen.hidden[layer]
+        sums.ce_tokens = int(judged.sum())
+        sums.ce_clean = float(self._clean[judged].sum())
+        sums.ce_sae = float(self._at(judged, layer, rebuilt)[judged].sum())
+        if layer not in self._zero:  # the SAEs of a layer have one limit, so the same places are zeroed
+            zeroed = hidden.masked_fill(kept[..., None], 0.0)
+            self._zero[layer] = float(self._at(judged, layer, zeroed)[judged].sum())
+        sums.ce_zero = self._zero[layer]
+
+    def _at(self, judged: Tensor, layer: int, hidden: Tensor) -> Tensor:
+        """Losses at the judged places [pieces, longest], 0 elsewhere, some pieces at a time."""
+        losses = torch.zeros(judged.shape, dtype=torch.float64, device=judged.device)
+        rows = judged.any(1).nonzero().squeeze(1)
+        for some in rows.split(max(1, _LOGITS_AT_ONCE // (judged.shape[1] * self._reader.vocabulary))):
+            found = self._reader.losses(self._seen.ids[some], judged[some], layer, hidden[some])
+            losses[some] = losses[some].masked_scatter(judged[some], found.double())
+        return losses

@@ -1,20 +1,15 @@
-"""From documents to residuals: pieces of tokens in the mix that the spec asks for, read by the model's first blocks.
+"""From documents to groups of pieces: tokens in the mix that the spec asks for, a forward pass at a time.
 
 Pieces of all corpora are shuffled and drawn so that every corpus keeps its share; a corpus that runs out starts
-anew, and the report says how often. The model stops after the SAE's layer. Attention sinks are left out by norm.
+anew, and the report says how often. The order depends on the seed alone.
 """
 
 from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from sts_core.errors import UserError
 from sts_core.text.corpora import Corpus, Document
@@ -103,73 +98,3 @@ def batches(pieces: Iterator[Piece], seed: int, window: int = 256) -> Iterator[l
             groups[-1].append(piece)
         rng.shuffle(groups)
         yield from groups
-
-
-class _Reached(Exception):
-    """The block has answered; the blocks above need not run."""
-
-
-class Reader:
-    """A language model seen at one block: its residuals, and its logits with residuals replaced."""
-
-    def __init__(self, model: PreTrainedModel, layer: int) -> None:
-        self.model = model
-        self.model.eval()
-        self.block_name, self.block = _block(model, layer)
-        self.width = int(model.config.get_text_config().hidden_size)
-        self.device = next(model.parameters()).device
-
-    @torch.no_grad()
-    def residuals(self, group: list[Piece]) -> tuple[Tensor, Tensor]:
-        """Residuals [pieces, longest, width] after the block, and which places hold a token [pieces, longest].
-
-        Padding stands on the right, so under causal attention no token sees it.
-        """
-        ids, real = self._padded(group)
-        kept: list[Tensor] = []
-
-        def keep(hidden: Tensor) -> Tensor:
-            kept.append(hidden)
-            raise _Reached
-
-        with self._edited(keep), suppress(_Reached):
-            self.model(input_ids=ids, use_cache=False)
-        return kept[0], real
-
-    @torch.no_grad()
-    def logits(self, group: list[Piece], edit: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits [pieces, longest, vocabulary] with the block's output passed through `edit`, and the token ids."""
-        ids, _ = self._padded(group)
-        with self._edited(edit or (lambda hidden: hidden)):
-            return self.model(input_ids=ids, use_cache=False).logits, ids
-
-    def _padded(self, group: list[Piece]) -> tuple[Tensor, Tensor]:
-        longest = max(len(piece.ids) for piece in group)
-        ids = torch.zeros(len(group), longest, dtype=torch.long)
-        real = torch.zeros(len(group), longest, dtype=torch.bool)
-        for row, piece in enumerate(group):
-            ids[row, : len(piece.ids)] = torch.tensor(piece.ids)
-            real[row, : len(piece.ids)] = True
-        return ids.to(self.device), real.to(self.device)
-
-    @contextmanager
-    def _edited(self, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (edit(output[0]), *output[1:])
-            return edit(output)
-
-        handle = self.block.register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-
-def _block(model: PreTrainedModel, layer: int) -> tuple[str, nn.Module]:
-    """A decoder's block by number, with its name: the one list of modules that is as long as the model is deep."""
-    depth = int(model.config.get_text_config().num_hidden_layers)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return f"{name}.{layer}", module[layer]
-    raise UserError("This model's blocks are not found", "Use a decoder that transformers keeps as one list of blocks.")

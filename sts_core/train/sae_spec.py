@@ -1,4 +1,4 @@
-"""What SAE to train, on what text: one frozen, validated choice, read from TOML and written back as TOML."""
+"""What SAE to train, or several at once, on what text: one frozen, validated choice, read from and written as TOML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ ARCHITECTURES = ("batchtopk", "topk")
 DTYPES = ("auto", "float32", "bfloat16")
 SAVE_DTYPES = ("float32", "float16", "bfloat16")
 _COLUMNS = ("text", "question", "answer")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class CorpusSpec:
     """One source of text and its part in the mix."""
 
     data: str
-    """gsm-symbolic, mmlu, stdlib, or a .jsonl(.gz) or .txt(.gz) file beside the spec."""
+    """gsm-symbolic, mmlu, stdlib, a file beside the spec, or a hub id (org/name:split)."""
     share: float
     """Its part of the tokens; the shares are scaled to sum to one."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +47,27 @@ class CorpusSpec:
             )
         _known(self.columns, _COLUMNS, f"{where}: columns")
         _whole(f"{where}: rows_per_chat", self.rows_per_chat, 1)
+
+
+@dataclass(frozen=True)
+class SaeTable:
+    """One of several SAEs: its name, and where it differs from the spec's top level (None: it does not)."""
+
+    name: str
+    """The folder it is saved in."""
+    layer: int | None = None
+    width: int | None = None
+    k: int | None = None
+    architecture: str | None = None
+    tokens: int | None = None
+    lr: float | None = None
+    lr_end: float | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The keys it sets itself."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+        return {name: value for name, value in own.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,8 @@ class SaeSpec:
     """Of the language model, and of the products while the SAE trains; its weights train in float32."""
     save_dtype: str = "float16"
     """Of the weights in the file; they load as float32."""
+    sae: tuple[SaeTable, ...] = ()
+    """Several SAEs from one pass over the text; empty for the one that the spec itself describes."""
     base: Path = field(default=Path(), compare=False, repr=False)
     """The folder relative data files are taken from; never written anywhere."""
 
@@ -127,6 +151,33 @@ class SaeSpec:
                 f"hook {self.hook!r} is not the residual stream after layer {self.layer}",
                 f'Leave hook out, or write hook = "{self.hook_name}".',
             )
+        self._check_several()
+
+    def _check_several(self) -> None:
+        seen: set[str] = set()
+        for table in self.sae:
+            if not isinstance(table.name, str) or not _FOLDER_NAME.fullmatch(table.name):
+                raise UserError(
+                    f"A [[sae]] table has the name {table.name!r}",
+                    "It becomes a folder: use up to 64 letters, digits, dots, dashes and underscores.",
+                )
+            if table.name.casefold() in seen:
+                raise UserError(f"Two SAEs have the name {table.name!r}", "Give each [[sae]] table a name of its own.")
+            seen.add(table.name.casefold())
+        self.each()
+
+    def each(self) -> dict[str, SaeSpec]:
+        """For every SAE the spec that trains it alone; the name is empty where the spec describes but one."""
+        if not self.sae:
+            return {"": self}
+        found = {}
+        for table in self.sae:
+            hook = "" if "layer" in table.changes else self.hook
+            try:
+                found[table.name] = replace(self, **{"hook": hook, **table.changes, "sae": ()})
+            except UserError as error:
+                raise UserError(f"[[sae]] {table.name}: {error.message}", error.hint) from None
+        return found
 
     @property
     def hook_name(self) -> str:
@@ -142,20 +193,21 @@ class SaeSpec:
     def from_dict(cls, values: Mapping[str, Any], base: Path) -> SaeSpec:
         """Check every key and value."""
         _known(values, [f.name for f in fields(cls) if f.name != "base"], "the spec")
+        corpora = _tables(values, "corpus", CorpusSpec, 'Each with data = "…" and share = …')
+        saes = _tables(values, "sae", SaeTable, 'Each with name = "…" and what it has of its own, as in width = 1024')
+        if "layer" not in values and saes and all("layer" in table for table in saes):
+            values = {**values, "layer": saes[0]["layer"]}
         for need in ("model", "layer"):
             if need not in values:
                 raise UserError(f"The spec does not say which {need}", f"Add a line {need} = …")
-        tables = values.get("corpus", [])
-        if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
-            raise UserError("corpus must be [[corpus]] tables", 'Each with data = "…" and share = …')
-        for table in tables:
-            _known(table, [f.name for f in fields(CorpusSpec)], "a [[corpus]] table")
-        corpus = tuple(CorpusSpec(**{"data": "", "share": 1.0, **table}) for table in tables)
-        return cls(**{**values, "corpus": corpus, "base": base})
+        corpus = tuple(CorpusSpec(**{"data": "", "share": 1.0, **table}) for table in corpora)
+        sae = tuple(SaeTable(**{"name": "", **table}) for table in saes)
+        return cls(**{**values, "corpus": corpus, "sae": sae, "base": base})
 
     def to_toml(self) -> str:
         """The spec as a file that `from_toml` reads back to an equal spec."""
-        lines = [f"{f.name} = {_toml(getattr(self, f.name))}" for f in fields(self) if f.name not in ("corpus", "base")]
+        plain = [f.name for f in fields(self) if f.name not in ("corpus", "sae", "base")]
+        lines = [f"{name} = {_toml(getattr(self, name))}" for name in plain]
         for entry in self.corpus:
             lines += ["", "[[corpus]]", f"data = {_toml(entry.data)}", f"share = {_toml(entry.share)}"]
             if entry.columns:
@@ -163,6 +215,9 @@ class SaeSpec:
                 lines.append(f"columns = {{ {columns} }}")
             if entry.rows_per_chat != 1:
                 lines.append(f"rows_per_chat = {entry.rows_per_chat}")
+        for table in self.sae:
+            lines += ["", "[[sae]]", f"name = {_toml(table.name)}"]
+            lines += [f"{name} = {_toml(value)}" for name, value in table.changes.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -170,6 +225,16 @@ _WHOLE = {
     "layer": 0, "width": 1, "k": 1, "tokens": 1, "context": 8, "batch": 1, "warm_up": 0, "dead_after": 1,
     "report_tokens": 1, "ce_tokens": 1, "seed": 0,
 }  # fmt: skip
+
+
+def _tables(values: Mapping[str, Any], key: str, kind: type, hint: str) -> list[Mapping[str, Any]]:
+    """The tables under a key, each with keys that are known."""
+    tables = values.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise UserError(f"{key} must be [[{key}]] tables", hint)
+    for table in tables:
+        _known(table, [f.name for f in fields(kind)], f"a [[{key}]] table")
+    return tables
 
 
 def _toml(value: str | float) -> str:

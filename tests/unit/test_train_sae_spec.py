@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sts_core.errors import UserError
+from sts_core.folders import PROJECT
 from sts_core.text import corpora
-from sts_core.train.sae_spec import SaeSpec
+from sts_core.train.sae_spec import CorpusSpec, SaeSpec, SaeTable
 
 GOOD = {"model": "smollm2-135m-instruct", "layer": 15, "corpus": [{"data": "stdlib", "share": 1}]}
 
@@ -42,6 +44,18 @@ GOOD = {"model": "smollm2-135m-instruct", "layer": 15, "corpus": [{"data": "stdl
         ({"corpus": [{"data": "stdlib", "share": 1}] * 2}, "named twice"),
         ({"corpus": [{"data": "a.jsonl", "share": 1, "columns": {"answer": "b"}}]}, "a question and its answer"),
         ({"corpus": [{"data": "a.jsonl", "share": 1, "rows_per_chat": 0}]}, "rows_per_chat is 0"),
+        ({"sae": {"name": "a"}}, "[[sae]]"),
+        ({"sae": [{"width": 64}]}, "has the name ''"),
+        ({"sae": [{"name": "../a"}]}, "has the name '../a'"),
+        ({"sae": [{"name": "a"}, {"name": "A"}]}, "Two SAEs have the name 'A'"),
+        ({"sae": [{"name": "a", "widht": 64}]}, 'did you mean "width"'),
+        ({"sae": [{"name": "a", "batch": 64}]}, "unknown key 'batch'"),
+        ({"sae": [{"name": "a"}, {"name": "b", "width": 0}]}, "[[sae]] b: width is 0"),
+        ({"sae": [{"name": "b", "k": 9, "width": 8}]}, "[[sae]] b: k is 9"),
+        ({"sae": [{"name": "b", "layer": -1}]}, "[[sae]] b: layer is -1"),
+        ({"sae": [{"name": "b", "tokens": 1024}]}, "[[sae]] b: 1024 tokens are fewer"),
+        ({"sae": [{"name": "b", "lr": 1e-5}]}, "[[sae]] b: lr_end"),
+        ({"sae": [{"name": "b", "architecture": "topkk"}]}, '(did you mean "topk"?)'),
     ],
 )
 def test_a_wrong_spec_is_refused_with_a_hint(changes: dict[str, Any], told: str) -> None:
@@ -65,6 +79,37 @@ def test_a_spec_is_read_back_from_its_own_toml(tmp_path: Path) -> None:
     path.write_text(spec.to_toml(), encoding="utf-8")
     assert SaeSpec.from_toml(path) == spec
     assert str(tmp_path) not in path.read_text()
+
+
+def test_several_saes_share_what_they_do_not_set_themselves(tmp_path: Path) -> None:
+    tables = [{"name": "default"}, {"name": "wide.2", "width": 8192, "k": 64}, {"name": "low", "layer": 9, "lr": 1e-3}]
+    spec = SaeSpec.from_dict({**GOOD, "sae": tables}, tmp_path)
+    each = spec.each()
+    assert list(each) == ["default", "wide.2", "low"]
+    assert each["default"] == replace(spec, sae=())
+    assert each["wide.2"] == replace(spec, sae=(), width=8192, k=64)
+    assert (each["low"].layer, each["low"].hook, each["low"].lr) == (9, "blocks.9.hook_resid_post", 1e-3)
+    path = tmp_path / "spec.toml"
+    path.write_text(spec.to_toml(), encoding="utf-8")
+    assert SaeSpec.from_toml(path) == spec
+    for one in each.values():
+        path.write_text(one.to_toml(), encoding="utf-8")
+        assert SaeSpec.from_toml(path) == one
+        assert one.each() == {"": one}
+
+
+def test_the_layer_may_stand_with_the_saes_alone() -> None:
+    values = {key: value for key, value in GOOD.items() if key != "layer"}
+    each = SaeSpec.from_dict({**values, "sae": [{"name": "a", "layer": 3}, {"name": "b", "layer": 7}]}, Path()).each()
+    assert [one.layer for one in each.values()] == [3, 7]
+    with pytest.raises(UserError, match="which layer"):
+        SaeSpec.from_dict({**values, "sae": [{"name": "a", "layer": 3}, {"name": "b"}]}, Path())
+
+
+def test_every_key_is_in_the_docs() -> None:
+    told = (PROJECT / "docs" / "SPEC.md").read_text(encoding="utf-8").split("## A spec for `sts sae train`")[1]
+    keys = [field.name for kind in (SaeSpec, CorpusSpec, SaeTable) for field in fields(kind) if field.name != "base"]
+    assert [key for key in keys if f"`{key}`" not in told and f"[[{key}]]" not in told] == []
 
 
 def test_the_shipped_spec_is_valid_and_names_no_place_on_a_machine() -> None:
@@ -91,6 +136,56 @@ def test_rows_become_chats_of_several_turns(tmp_path: Path) -> None:
     assert [len(document.turns) for document in documents] == [4, 4, 2]
     assert documents[0].turns == (("user", "q0"), ("assistant", "a0"), ("user", "q1"), ("assistant", "a1"))
     assert list(found.documents()) == documents
+
+
+def test_a_hub_set_is_fetched_once_and_read_like_a_file(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[tuple[str, str]] = []
+
+    def load(name: str, split: str) -> Any:
+        asked.append((name, split))
+        return datasets.Dataset.from_list([{"q": "q0", "a": "a0"}, {"q": "q1", "a": None}, {"q": "q2", "a": "a2"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    columns = {"question": "q", "answer": "a"}
+    found = corpora.find("org/name:test", own_cache, columns)
+    assert [document.turns for document in found.documents()] == [
+        (("user", "q0"), ("assistant", "a0")),
+        (("user", "q2"), ("assistant", "a2")),  # a row without an answer is none
+    ]
+    again = corpora.find("org/name:test", own_cache, columns)
+    assert (again.name, again.sha256) == ("org/name:test", found.sha256)
+    assert asked == [("org/name", "test")]
+    plain = corpora.find("org/name", own_cache, {"text": "a"})
+    assert [document.text for document in plain.documents()] == ["a0", "a2"]
+    assert asked[1:] == [("org/name", "train")]
+
+
+def test_a_hub_set_that_is_not_to_be_had_is_told(own_cache: Path) -> None:
+    with pytest.raises(UserError, match="'nobody/nothing'") as caught:
+        corpora.find("nobody/nothing", own_cache)
+    assert "connection" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["mmlu/physics", "gsm-symbolc", "text"])
+def test_what_is_no_corpus_is_told(tmp_path: Path, name: str) -> None:
+    """A domain alone is none: of the embedded sets only the scoring half is trained on."""
+    with pytest.raises(UserError, match="There is no corpus") as caught:
+        corpora.find(name, tmp_path)
+    assert "hub id" in caught.value.hint
+
+
+def test_records_of_other_formats_are_read_as_lines_are(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    records = [{"text": "one"}, {"text": " "}, {"text": "two"}]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    (tmp_path / "a.csv").write_text('text\n"one"\n" "\n"two"\n')
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    for ending in ("json", "csv", "parquet"):
+        assert [document.text for document in corpora.find(f"a.{ending}", tmp_path).documents()] == ["one", "two"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""What the pages ask of the database, each in one statement, so that only the rows shown are read into the program.
+
+Every function takes a connection: a cursor of the owner (`Database.reading`) or the one that `reading.read` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+_OF_JOBS = """
+    select * exclude (seen, job, inode, bytes, tail, lines, skipped, skipped_lines),
+        epoch(coalesce(finished, $now) - started) as seconds,
+        coalesce(skipped, 0) as skipped, coalesce(skipped_lines, []) as skipped_lines
+    from jobs left join ingested on job = id
+    where (len($states) = 0 or list_contains($states, state)) and (len($kinds) = 0 or list_contains($kinds, kind))
+    order by created desc nulls last, id desc limit $limit
+"""
+
+
+def jobs(
+    connection: duckdb.DuckDBPyConnection, limit: int = 200, states: Sequence[str] = (), kinds: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Jobs, the newest first, of these states and kinds, or of any.
+
+    `seconds` is how long each ran, or has run; `skipped` how many lines of its events could not be understood.
+    """
+    return connection.execute(_OF_JOBS, _chosen(limit, states, kinds)).df()
+
+
+def runs(
+    connection: duckdb.DuckDBPyConnection,
+    limit: int = 200,
+    states: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    metric: str = "loss",
+    points: int = 60,
+) -> pd.DataFrame:
+    """The same with `last`, the newest value of a metric, `step`, where that was, and `sparkline`.
+
+    The sparkline is at most `points` means over equal stretches of steps. It is empty, and `last` missing, where the
+    metric was never told.
+    """
+    question = f"""
+        with listed as ({_OF_JOBS}),
+        told as (select job, seq, step, value from metrics semi join listed on job = id where name = $metric),
+        spans as (
+            select job, min(step) as first, max(step) as final, arg_max(value, seq) as last from told group by job
+        ),
+        means as (
+            select job, (step - first) * $points // (final - first + 1) as place, avg(value) as mean
+            from told join spans using (job) group by all
+        ),
+        lines as (select job, list(mean order by place) as sparkline from means group by job)
+        select listed.*, final as step, last, coalesce(sparkline, []) as sparkline
+        from listed left join spans on spans.job = id left join lines on lines.job = id
+        order by created desc nulls last, id desc
+    """
+    asked = _chosen(limit, states, kinds) | {"metric": metric, "points": points}
+    return connection.execute(question, asked).df()
+
+
+def curve(connection: duckdb.DuckDBPyConnection, job: str, name: str, points: int = 500) -> pd.DataFrame:
+    """A metric over steps: at most `points` rows of `step, value, low, high`.
+
+    With more steps than that, a row stands for a stretch of them: its last step, and the mean, least and greatest
+    value. NaN counts as greatest. Of a step that was done twice the later counts.
+    """
+    question = """
+        with told as (
+            select step, arg_max(value, seq) as value from metrics where job = $job and name = $name group by step
+        ),
+        span as (select min(step) as first, max(step) as last from told)
+        select max(step) as step, avg(value) as value, min(value) as low, max(value) as high
+        from (
+            select *, case when last - first < $points then step - first
+                else (step - first) * $points // (last - first + 1) end as place
+            from told, span
+        )
+        group by place order by place
+    """
+    return connection.execute(question, {"job": job, "name": name, "points": points}).df()
+
+
+def metric_names(connection: duckdb.DuckDBPyConnection, job: str) -> list[str]:
+    """The metrics a job has told, in the order it first told them."""
+    rows = connection.execute("select name from metrics where job = ? group by name order by min(seq), name", [job])
+    return [name for (name,) in rows.fetchall()]
+
+
+def events(connection: duckdb.DuckDBPyConnection, job: str, after_seq: int = 0, limit: int = 1000) -> pd.DataFrame:
+    """What happened to a job after an event's number, in order: `seq, time, kind, payload` (JSON)."""
+    question = "select seq, time, kind, payload from events where job = ? and seq > ? order by seq limit ?"
+    return connection.execute(question, [job, after_seq, limit]).df()
+
+
+def evaluations(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame:
+    """Scores of domains before and after, the newest of each: `phase, domain, metric, source, value, se, n`."""
+    question = """
+        select phase, domain, metric, source, value, se, n from evaluations where job = ?
+        qualify row_number() over (partition by phase, domain, metric, source order by seq desc) = 1
+        order by seq
+    """
+    return connection.execute(question, [job]).df()
+
+
+def predictions(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame:
+    """What was foretold when the job was launched: `key, written, dims, scores` (JSON) and `measure`."""
+    question = "select key, written, dims, scores, measure from predictions where job = ? order by seq"
+    return connection.execute(question, [job]).df()
+
+
+def _chosen(limit: int, states: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return {"limit": limit, "states": list(states), "kinds": list(kinds), "now": now}
