@@ -24,9 +24,7 @@ def load_sae(info: SaeInfo, device: str, dtype: str) -> Any:
         sae = SAE.load_from_disk(str(info.folder), device=device, dtype=dtype)
     except (SafetensorError, FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
         why = f"there is no architecture {error}" if isinstance(error, KeyError) else first_line(error)
-        raise UserError(
-            f"SAELens cannot load {info.name}: {why}", "Save the SAE again, or choose another."
-        ) from error
+        raise UserError(f"SAELens cannot load {info.name}: {why}", "Save the SAE again, or choose another.") from error
     for name, value in sae.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise UserError(
