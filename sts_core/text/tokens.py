@@ -31,19 +31,21 @@ class Tokens(Sequence[int]):
 
     def __getitem__(self, at: int | slice) -> int | list[int]:
         if isinstance(at, int):
-            return list(self)[at]
+            return self._all()[at]
         start, stop, step = at.indices(len(self))
         before = len(self._first)
         if start >= before and step > 0:
             return self._rest[start - before : max(start, stop) - before : step].tolist()
-        return list(self)[at]
+        return self._all()[at].tolist()
 
     def __iter__(self) -> Iterator[int]:
-        yield from self._first
-        yield from self._rest
+        return iter(self._all())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, (Tokens, list)) and list(self) == list(other)
+        return isinstance(other, (Tokens, list)) and self._all().tolist() == list(other)
+
+    def _all(self) -> array[int]:
+        return self._first + self._rest
 
     __hash__ = None  # type: ignore[assignment]
 
