@@ -12,7 +12,7 @@ from sts_core.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE, _KEPT = 15_000_000, 2**30
-"""Bytes: arrays that are handed back at once, and what the rest may hold in reserve until it is asked to hand back."""
+"""Bytes, of a measurement: a piece of features is above the first, a batch's own arrays are below."""
 
 
 def choose_device(asked: str) -> str:
@@ -39,16 +39,21 @@ def choose_dtype(asked: str, device: str) -> str:
 
 
 def steady_memory() -> None:
-    """Have the C library hand large arrays back at once, where it is glibc.
+    """Have the C library hand large arrays back at once and keep the rest until `hand_back`, where it is glibc.
 
-    Left alone it learns to keep them, in places that fit the next ones ill: the same work held up to 1.7 times as much
-    the longer it ran (docs/decisions/0005). Only arrays of 15 MB and more: for smaller ones it would cost speed.
+    Left alone it learns to keep large ones too, in places that fit the next ones ill: the same work held up to 1.7
+    times as much the longer it ran (docs/decisions/0005). For a measurement, whose arrays vary in size.
     """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL(None)
-            library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
-            library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+    _allot(large=_LARGE, kept=_KEPT)
+
+
+def keep_memory() -> None:
+    """Have the C library keep large arrays for the next step instead of handing them back, where it is glibc.
+
+    Fresh memory must be filled with zeros by the system first, at every step anew: a third of the time of a step. For a
+    training, where the same arrays come and go.
+    """
+    _allot(large=2**30, kept=2**31 - 1)
 
 
 def hand_back() -> None:
@@ -56,6 +61,15 @@ def hand_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def _allot(large: int, kept: int) -> None:
+    """Bytes from which an array is handed back as soon as it is free, and what may be kept of the smaller ones."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_MMAP_THRESHOLD, large)
+            library.mallopt(_M_TRIM_THRESHOLD, kept)
 
 
 def cpu_name() -> str:

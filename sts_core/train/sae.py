@@ -21,14 +21,13 @@ from safetensors import SafetensorError
 from sts_core.errors import UserError
 from sts_core.folders import alone_in, atomic_json, disk_trouble, ensure
 from sts_core.nets.describe import ModelInfo, find_model
-from sts_core.nets.device import choose_device, choose_dtype, cpu_name
+from sts_core.nets.device import choose_device, choose_dtype, cpu_name, keep_memory
 from sts_core.nets.saes import first_line
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.text.corpora import Corpus, find
 from sts_core.train import reading_attention
 from sts_core.train.checkpoint import Checkpoint, part_folder
-from sts_core.train.memory import keep_memory
 from sts_core.train.reader import Reader
 from sts_core.train.report import Candidate, QualitySums, drawn, measure_quality
 from sts_core.train.sae_source import Piece, Pieces, batches, cut, mixed
