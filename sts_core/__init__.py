@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from sts_core.results import Result
     from sts_core.spec import Spec
 
-# Read by the maths library when torch is loaded: threads that wait sleep instead of spinning. On a machine that does
-# something else as well (a browser, a second run) spinning costs far more than it saves: docs/decisions/0004.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by the maths library when torch is loaded: threads that wait sleep after a few microseconds of spinning. On a
+# machine that does something else as well (a browser, a second run) to spin on costs far more than it saves, and on an
+# idle one to sleep at once costs a fifth: docs/decisions/0004.
+if os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE").upper() == "PASSIVE":
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __all__ = ["Result", "Spec", "UserError", "run"]
 

@@ -22,6 +22,8 @@ from sts_core.text.pairs import Pair, PairSet
 _BATCH_TOKENS = {"cpu": 2_048, "mps": 4_096, "cuda": 32_768}
 MEDIAN_OVER = 512
 """Pooled tokens of the target's base arm that the outlier threshold is taken from."""
+LIKE_LENGTH = 0.75
+"""A pair shorter than this share of a batch's longest begins a batch of its own, unless the batch is small."""
 KEEP_EVERY = 20.0
 """Seconds between two keepings of a set that is not finished."""
 
@@ -144,10 +146,13 @@ def batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
     """Pairs of like length together, longest first, so that little is padded and memory peaks at once."""
     batch: list[Pair] = []
     for pair in sorted(pairs, key=lambda p: (-len(p.base.ids), p.row)):
-        # The first pair of a batch is its longest: it sets the padded length of all.
-        if batch and (len(batch) + 1) * len(batch[0].base.ids) > budget:
-            yield batch
-            batch = []
+        if batch:
+            # The first pair of a batch is its longest: it sets the padded length of all.
+            longest, size = len(batch[0].base.ids), len(batch) * len(batch[0].base.ids)
+            much_padded = len(pair.base.ids) < LIKE_LENGTH * longest and size >= budget / 4
+            if size + longest > budget or much_padded:
+                yield batch
+                batch = []
         batch.append(pair)
     if batch:
         yield batch

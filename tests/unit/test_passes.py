@@ -75,6 +75,23 @@ def test_shards_add_up_to_the_whole(decoder: Decoder, sae: Any, pairs: PairSet, 
     assert added.items.sum() == whole.items.sum() == len(pairs.pairs)
 
 
+@pytest.mark.parametrize("lengths", [[178, 159, 135, 117, 104, 98, 94, 90, 83, 80, 73], [400, 390, 60, 50], [9] * 70])
+def test_batches_hold_every_pair_once_within_the_budget_and_with_little_padding(
+    pairs: PairSet, lengths: list[int]
+) -> None:
+    budget, first = 1000, pairs.pairs[0]
+    long = [
+        first._replace(row=i, base=first.base._replace(ids=[1] * lengths[i]))
+        for i in np.random.permutation(len(lengths))
+    ]
+    found = [[len(pair.base.ids) for pair in batch] for batch in passes.batches(long, budget)]
+    assert sorted(length for batch in found for length in batch) == sorted(lengths)
+    padded = [len(batch) * batch[0] for batch in found]
+    assert max(padded) <= budget
+    assert sum(padded) < 1.15 * sum(lengths)
+    assert len(found) <= sum(lengths) / (budget / 4) + 1, "batches too small to be worth a pass"
+
+
 def test_a_set_goes_on_after_its_last_kept_batch(
     decoder: Decoder, sae: Any, pairs: PairSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
