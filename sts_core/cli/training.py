@@ -33,8 +33,8 @@ def train(
 
     Example: sts sae train cache/demo/smollm2-l15/try.toml --out /tmp/my-sae
     """
-    from sts_core.train.sae import train_sae
-    from sts_core.train.sae_spec import SaeSpec
+    from sts_core.train.sae.spec import SaeSpec
+    from sts_core.train.sae.training import train_sae
 
     tell = Teller()
     try:

@@ -21,6 +21,11 @@ _FEWEST_TOKENS = 64
 """Tokens that are folded together at least: every fold goes through all sums once."""
 
 
+def tokens_at_once(features: int, device: torch.device) -> int:
+    """How many tokens are encoded together, so that their features stay a bounded piece of memory."""
+    return max(_FEWEST_TOKENS, _CHUNK[device.type] // features)
+
+
 class Fold:
     """Adds up a set's tokens, a row a jackknife group, on the device that computes them.
 
@@ -37,7 +42,7 @@ class Fold:
         kept: Measured | None = None,
         examples: int = 0,
     ) -> None:
-        self._chunk = max(_FEWEST_TOKENS, _CHUNK[device.type] // features)
+        self._chunk = tokens_at_once(features, device)
         quantities = TARGET_SUMS if target else DOMAIN_SUMS
         self._sums = _Sums(kept.sums if kept else SetSums.zeros(quantities, features), device)
         raw = kept.raw if kept else SetSums.zeros(TARGET_SUMS, width)

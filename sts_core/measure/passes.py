@@ -63,6 +63,7 @@ def measure_set(
     skipped: Callable[[int], None] = lambda _: None,
     keep: Callable[[Kept], None] | None = None,
     examples: int = 0,
+    also: Callable[[Tensor, Tensor], None] = lambda _base, _other: None,
 ) -> Measured:
     """Fold every pooled token of a set; `ran` hears how many tokens went through the model.
 
@@ -88,6 +89,7 @@ def measure_set(
         groups = torch.tensor([group_of(place[id(p)][0], count) for p in batch for _ in range(p.pooled)])
         numbers = torch.cat([torch.arange(p.pooled) + place[id(p)][1] for p in batch]).to(base.device)
         fold.add(sae, base, other, groups.to(base.device), most_norm, numbers)
+        also(base, other)
         ran(tokens)
         if keep is not None and time.monotonic() - kept_at > KEEP_EVERY:
             keep(Kept(fold.finish(items), number))

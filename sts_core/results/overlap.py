@@ -22,7 +22,7 @@ from sts_core.results.folder import TARGET, Result
 from sts_core.stats.jackknife import FEWEST_ITEMS
 from sts_core.stats.overlap import Null, Overlap, Side, overlap
 
-SHIFT = "shift.parquet"
+SHIFT, GROUPS = "shift.parquet", "groups.safetensors"
 SFT, ICL, NOISE = "shift_sft", "shift_icl", "shift_noise"
 _MEASURE_AGAIN = "Measure again with `sts run … --fresh`."
 
@@ -126,7 +126,9 @@ def _find(other: Path, features: int) -> _Other:
             f"{other} holds neither a finished result nor a fine-tune's {SHIFT}",
             "Name a result folder, a fine-tune's folder, or a .parquet or .csv file with feature and one value column.",
         )
-    return _from_table(other, _read(other), features, _manifest_beside(other), (None, None))
+    grouped = other.name == SHIFT and (other.parent / GROUPS).is_file()
+    groups = _groups(other.parent) if grouped else (None, None)
+    return _from_table(other, _read(other), features, _manifest_beside(other), groups)
 
 
 def _from_table(
@@ -198,7 +200,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _groups(folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Σ|Δ| of the target set a jackknife group [groups, features], and the groups' tokens."""
-    path = folder / "groups.safetensors"
+    path = folder / GROUPS
     try:
         with safe_open(path, framework="numpy") as file:
             return file.get_tensor(f"{TARGET}/absdiff"), file.get_tensor(f"{TARGET}/tokens")

@@ -30,13 +30,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def world(tmp_path: Path, own_cache: Path) -> tiny.World:
-    folder = tmp_path / "world"
-    folder.mkdir()
-    return tiny.world(folder)
-
-
 def told(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     """Run a command that must succeed; what it printed."""
     capsys.readouterr()

@@ -31,13 +31,6 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def world(tmp_path: Path, own_cache: Path) -> tiny.World:
-    folder = tmp_path / "world"
-    folder.mkdir()
-    return tiny.world(folder)
-
-
 def spec(world: tiny.World, **changes: Any) -> Spec:
     return Spec.from_dict(world.spec(**changes))
 

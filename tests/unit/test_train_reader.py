@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from sts_core.train import reading_attention
-from sts_core.train.reader import Reader
-from sts_core.train.sae_source import Piece
+from sts_core.train.sae import attention
+from sts_core.train.sae.reader import Reader
+from sts_core.train.sae.source import Piece
 from tests import tiny
 
 GROUP = [Piece(array("i", range(3, 3 + length)), 0) for length in (150, 90, 7)]
@@ -54,8 +54,8 @@ def test_our_attention_says_what_the_librarys_says(family: tiny.Family) -> None:
     model = tiny.model(family).bfloat16()
     exact = Reader(tiny.model(family)).read(GROUP, [2])
     theirs = Reader(model).read(GROUP, [2]).hidden[2]
-    reading_attention.install(model)
-    assert model.config._attn_implementation == reading_attention._NAME
+    attention.install(model)
+    assert model.config._attn_implementation == attention._NAME
     ours = Reader(model).read(GROUP, [2]).hidden[2]
     assert not torch.equal(ours, theirs)
     assert error(ours, exact) < 1.5 * error(theirs, exact)  # both are rounded to 8 bits in every block
@@ -72,7 +72,7 @@ def test_our_attention_is_softmax_of_the_tokens_so_far() -> None:
     scores = torch.einsum("bhqd,bhkd->bhqk", query, key.repeat_interleave(3, 1)) * 0.3
     scores += torch.full((130, 130), float("-inf")).triu(1)
     expected = (scores.softmax(-1) @ value.repeat_interleave(3, 1)).transpose(1, 2)
-    found, _ = reading_attention.attend(torch.nn.Identity(), query, key, value, None, scaling=0.3)
+    found, _ = attention.attend(torch.nn.Identity(), query, key, value, None, scaling=0.3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -90,5 +90,5 @@ def test_our_attention_is_softmax_of_the_tokens_so_far() -> None:
 def test_a_model_of_another_kind_keeps_its_own_attention(model: Any) -> None:
     made = model()
     own = made.config._attn_implementation
-    reading_attention.install(made)
-    assert made.config._attn_implementation == own != reading_attention._NAME
+    attention.install(made)
+    assert made.config._attn_implementation == own != attention._NAME

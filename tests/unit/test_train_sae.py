@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from sts_core.errors import UserError
 from sts_core.progress import Progress
 from sts_core.text.corpora import find
-from sts_core.train.sae import train_sae
-from sts_core.train.sae_spec import SaeSpec
+from sts_core.train.sae.spec import SaeSpec
+from sts_core.train.sae.training import train_sae
 from tests import tiny
 
 LAYER, CONTEXT = 1, 32

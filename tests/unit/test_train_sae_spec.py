@@ -13,7 +13,7 @@ import pytest
 from sts_core.errors import UserError
 from sts_core.folders import PROJECT
 from sts_core.text import corpora
-from sts_core.train.sae_spec import CorpusSpec, SaeSpec, SaeTable
+from sts_core.train.sae.spec import CorpusSpec, SaeSpec, SaeTable
 
 GOOD = {"model": "smollm2-135m-instruct", "layer": 15, "corpus": [{"data": "stdlib", "share": 1}]}
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sts_core.errors import UserError
-from sts_core.train.reader import Reader
-from sts_core.train.sae_source import Piece
+from sts_core.train.sae.reader import Reader
+from sts_core.train.sae.source import Piece
 
 _FIRST_LOOK = 16_384
 """Tokens from which the norm's median, the mean and the scale are taken before training."""

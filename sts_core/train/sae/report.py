@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from sts_core.progress import Progress, Watcher
-from sts_core.train.reader import Reader, Seen
-from sts_core.train.sae_source import Piece, batches
+from sts_core.train.sae.reader import Reader, Seen
+from sts_core.train.sae.source import Piece, batches
 
 _DENSE = 0.1
 """A feature that fires on more than this share of the tokens is dense."""

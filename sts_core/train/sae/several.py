@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from sts_core.progress import Progress, Watcher
-from sts_core.train.checkpoint import Checkpoint
-from sts_core.train.stream import Scale, Stream
-from sts_core.train.trainee import Trainee
+from sts_core.train.sae.checkpoint import Checkpoint
+from sts_core.train.sae.stream import Scale, Stream
+from sts_core.train.sae.trainee import Trainee
 
 CHECKPOINT_SECONDS = 120.0
 """Time of training between two checkpoints."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sts_core.errors import UserError
-from sts_core.train.reader import Reader
-from sts_core.train.sae_spec import SaeSpec
-from sts_core.train.stream import Scale
+from sts_core.train.sae.reader import Reader
+from sts_core.train.sae.spec import SaeSpec
+from sts_core.train.sae.stream import Scale
 
 _FIRST_NORM = 0.4
 """Norm of the decoder's rows at the start."""

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from sts_core.errors import UserError
-from sts_core.train.sae_source import Piece
+from sts_core.train.sae.source import Piece
 
 _JUDGED_AT_ONCE = 256
 """Rows of logits that are held in float32: a larger vocabulary would leave the caches."""

@@ -26,15 +26,15 @@ from sts_core.nets.saes import first_line
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.text.corpora import Corpus, find
-from sts_core.train import reading_attention
-from sts_core.train.checkpoint import Checkpoint, part_folder
-from sts_core.train.reader import Reader
-from sts_core.train.report import Candidate, QualitySums, drawn, measure_quality
-from sts_core.train.sae_source import Piece, Pieces, batches, cut, mixed
-from sts_core.train.sae_spec import SaeSpec
-from sts_core.train.several import Pass
-from sts_core.train.stream import Stream
-from sts_core.train.trainee import Trainee
+from sts_core.train.sae import attention
+from sts_core.train.sae.checkpoint import Checkpoint, part_folder
+from sts_core.train.sae.reader import Reader
+from sts_core.train.sae.report import Candidate, QualitySums, drawn, measure_quality
+from sts_core.train.sae.several import Pass
+from sts_core.train.sae.source import Piece, Pieces, batches, cut, mixed
+from sts_core.train.sae.spec import SaeSpec
+from sts_core.train.sae.stream import Stream
+from sts_core.train.sae.trainee import Trainee
 
 _LIBRARIES = ("torch", "transformers", "sae-lens", "numpy")
 _RESULT = "result"
@@ -204,7 +204,7 @@ def _load(info: ModelInfo, spec: SaeSpec) -> Any:
             f"transformers cannot load {info.name}: {first_line(error)}", "Save the model again."
         ) from error
     model = model.to(device)
-    reading_attention.install(model)
+    attention.install(model)
     if device == "cpu":
         keep_memory()
     return model
