@@ -97,7 +97,9 @@ def run(
 
 def score(
     result: Annotated[Path, typer.Argument(metavar="DIR", help="A finished result folder.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many of the most shifted features to average over.")] = 100,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="How many of the most shifted features to average over: 100.")
+    ] = None,
     ranks: Annotated[
         str | None, typer.Option(metavar="FIRST:LAST", help="A rank band instead of the top n: 100:200.")
     ] = None,
@@ -108,10 +110,12 @@ def score(
 
     Example: sts score cache/demo/result --n 200 --power 1,2
     """
+    if n is not None and ranks is not None:
+        raise UserError("--n and --ranks are two choices of features", "Leave one of them out.")
     folder = Result(result)
     rows: list[dict[str, Any]] = []
     for one in _powers(power):
-        rows += folder.scores(n=n, dims=dims, ranks=_band(ranks), power=one).to_dict("records")
+        rows += folder.scores(n=n or 100, dims=dims, ranks=_band(ranks), power=one).to_dict("records")
     print_json(rows)
 
 

@@ -79,9 +79,9 @@ def build_pairs(
     demos = _draw_demos(demo_pool, spec.demos, prompter, draw)
     if len(demos) < spec.demos:
         raise UserError(
-            f"{spec.name}: only {len(demos)} rows can serve as demonstrations; the others hold markers of the chat "
+            f"{spec.name}: {_so_many(len(demos))} can serve as demonstrations; the others hold markers of the chat "
             "template, or are not valid Unicode",
-            "Check the rows, or lower demos.",
+            "Check the rows" + (", or lower demos." if spec.demos > 1 else "."),
         )
     demo_questions = {row.question.strip() for row in demos}
     queries = [row for row in sides.queried if row.question.strip() not in demo_questions]
@@ -202,8 +202,14 @@ def _enough(spec: DataSpec, read: Rows, demo_rows: int, query_rows: int, shared:
             f"{spec.name}: {len(read.rows)} usable rows of {read.records}{lacking}{alike} are too few for {spec.demos} "
             f"demonstrations and a query ({demo_rows} rows may demonstrate, {query_rows} may be queried; half a set is "
             "kept unscored)",
-            "Add rows, lower demos, or name a file of demonstrations (demo_data).",
+            "Add rows, "
+            + ("lower demos, " if spec.demos > 1 else "")
+            + "or name a file of demonstrations (demo_data).",
         )
+
+
+def _so_many(rows: int) -> str:
+    return "no row" if not rows else "only one row" if rows == 1 else f"only {rows} rows"
 
 
 def _reasons(dropped: Counter[str]) -> str:

@@ -269,6 +269,7 @@ def test_changes_that_make_no_sense(world: tiny.World, capsys: pytest.CaptureFix
     "options",
     [["--n", "0"], ["--n", "65"], ["--ranks", "5"], ["--ranks", "9:3"], ["--ranks", "0:65"], ["--ranks", "a:b"],
      ["--ranks", "-1:5"], ["--dims", "nowhere"], ["--dims", "sft"], ["--power", "3"], ["--power", ""],
+     ["--n", "5", "--ranks", "1:5"],
      ["--power", "1;2"]],
     ids=" ".join,
 )  # fmt: skip
