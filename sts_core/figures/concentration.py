@@ -14,12 +14,12 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from sts_core.figures.domains import CAPTION_LINE, TITLE_LINE, TOP, add_caption, add_title, broken
+from sts_core.figures.frame import add_words, frame
 from sts_core.figures.numbers import count, percent
-from sts_core.figures.theme import LINE, TOKENS, Mode, template
+from sts_core.figures.theme import TOKENS, Mode, template
 
-HEIGHT, LEFT, AXIS = 300, 52, 44
-"""Pixels of the plot itself, and of its two axes."""
+HEIGHT, LEFT = 300, 52
+"""Pixels of the plot itself, and of its left axis."""
 MOST_POINTS = 240
 """Points a curve is drawn from."""
 GAP = 9
@@ -133,12 +133,11 @@ def _add_text(figure: go.Figure, at: tuple[float, float], text: str, color: str,
 
 
 def _frame(figure: go.Figure, curves: Sequence[Curve], title: str, caption: Sequence[str], mode: Mode) -> None:
-    heading = broken(title, LINE)
-    lines = [part for text in caption for part in broken(text, LINE + 10).split("<br>")]
-    top = TOP + TITLE_LINE * (heading.count("<br>") + 1)
-    bottom = AXIS + CAPTION_LINE * len(lines) + 6
+    framed = frame(title, caption)
     figure.update_layout(
-        height=top + HEIGHT + bottom, margin={"l": LEFT, "r": 40, "t": top, "b": bottom}, hovermode="closest"
+        height=framed.top + HEIGHT + framed.bottom,
+        margin={"l": LEFT, "r": 40, "t": framed.top, "b": framed.bottom},
+        hovermode="closest",
     )
     least = math.floor(math.log10(100 / max(len(curve.shares) for curve in curves)) * 10) / 10
     # A label at the very corner would run into that of the other axis.
@@ -163,8 +162,7 @@ def _frame(figure: go.Figure, curves: Sequence[Curve], title: str, caption: Sequ
         automargin=False,
         zeroline=True,
     )
-    add_title(figure, heading, LEFT, top, mode)
-    add_caption(figure, lines, LEFT, bottom, mode)
+    add_words(figure, framed, LEFT, mode)
 
 
 def _at(curve: Curve) -> tuple[float, float]:

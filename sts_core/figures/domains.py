@@ -5,23 +5,15 @@ Bars lie flat at every width, so that names are read without turning the head; t
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.numbers import DASH, column_decimals, count, known, with_error
-from sts_core.figures.theme import LINE, SMALL_SIZE, TOKENS, Mode, blend, domain_mark, template
-
-ROW = 29
-"""Pixels a bar and the air around it take."""
-TOP, TITLE_LINE, CAPTION_LINE, AXIS = 14, 20, 17, 44
-LONGEST_NAME, LETTER = 22, 7
-"""Letters of a name that are shown, and the pixels one takes."""
-NUMBERS = 112
-"""Pixels the column of numbers takes."""
+from sts_core.figures.frame import NUMBERS, ROW, add_numbers, add_words, frame, name_rows
+from sts_core.figures.numbers import column_decimals, count, known, with_error
+from sts_core.figures.theme import TOKENS, Mode, blend, domain_mark, template
 
 
 def domain_bars(
@@ -44,7 +36,7 @@ def domain_bars(
     _add_whiskers(figure, rows, mode)
     _add_marks(figure, rows, mode)
     if not narrow:
-        _add_numbers(figure, rows, mode)
+        add_numbers(figure, _numbers(rows), mode)
     _frame(figure, rows, title, axis, caption, mode, narrow)
     return figure
 
@@ -109,38 +101,20 @@ def _add_marks(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
     )
 
 
-def _add_numbers(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
-    """The number of each bar in one column at the right, so that they are read down like a table."""
+def _numbers(rows: pd.DataFrame) -> list[str | None]:
     decimals = column_decimals(rows["value"], rows["se"])
-    for position, (_, value, se, _, _) in enumerate(_tuples(rows)):
-        figure.add_annotation(
-            x=1,
-            xref="paper",
-            y=position,
-            yref="y",
-            xanchor="left",
-            xshift=12,
-            showarrow=False,
-            align="left",
-            text=with_error(value, se, decimals) if known(value) else f"{DASH} not measured",
-            font={"size": 12, "color": TOKENS[mode].ink if known(value) else TOKENS[mode].muted},
-        )
+    return [with_error(value, se, decimals) if known(value) else None for _, value, se, _, _ in _tuples(rows)]
 
 
 def _frame(
     figure: go.Figure, rows: pd.DataFrame, title: str, axis: str, caption: Sequence[str], mode: Mode, narrow: bool
 ) -> None:
-    tokens = TOKENS[mode]
-    heading = broken(title, LINE)
-    lines = [part for text in caption for part in broken(text, LINE + 10).split("<br>")]
-    top = TOP + TITLE_LINE * (heading.count("<br>") + 1)
-    bottom = AXIS + CAPTION_LINE * len(lines) + 6
-    names = [_short(str(name)) for name in rows["domain"]]
-    left = 24 + LETTER * max(map(len, names), default=0)
+    framed = frame(title, caption)
+    left = name_rows(figure, [str(name) for name in rows["domain"]], mode)
     reach = [v + (se if known(se) else 0) for v, se in zip(rows["value"], rows["se"], strict=True) if known(v)]
     figure.update_layout(
-        height=top + ROW * max(len(rows), 2) + bottom,
-        margin={"l": left, "r": 8 if narrow else NUMBERS, "t": top, "b": bottom},
+        height=framed.top + ROW * max(len(rows), 2) + framed.bottom,
+        margin={"l": left, "r": 8 if narrow else NUMBERS, "t": framed.top, "b": framed.bottom},
         bargap=0.4,
     )
     figure.update_xaxes(
@@ -151,68 +125,7 @@ def _frame(
         showgrid=True,
         title={"text": axis, "standoff": 8},
     )
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=list(range(len(rows))),
-        ticktext=[escape(n, quote=False) for n in names],
-        range=[max(len(rows), 2) - 0.4, -0.6],
-        showgrid=False,
-        fixedrange=True,
-        ticklabelstandoff=12,
-        tickfont={"size": 13, "color": tokens.ink},
-        zeroline=False,
-        automargin=False,
-    )
-    add_title(figure, heading, left, top, mode)
-    add_caption(figure, lines, left, bottom, mode)
-
-
-def add_title(figure: go.Figure, heading: str, left: float, top: float, mode: Mode) -> None:
-    """The title at the upper left corner; Plotly's own cuts a title of two lines off at the top."""
-    figure.add_annotation(
-        x=0,
-        xref="paper",
-        xshift=-left,
-        xanchor="left",
-        y=1,
-        yref="paper",
-        yshift=top,
-        yanchor="top",
-        name="title",
-        text=heading,
-        align="left",
-        font={"size": 15, "weight": 600, "color": TOKENS[mode].ink},
-        showarrow=False,
-    )
-
-
-def add_caption(figure: go.Figure, lines: Sequence[str], left: float, bottom: float, mode: Mode) -> None:
-    """Lines at the figure's lower left corner, `left` and `bottom` being its margins there."""
-    if lines:
-        figure.add_annotation(
-            x=0,
-            xref="paper",
-            xshift=-left,
-            xanchor="left",
-            y=0,
-            yref="paper",
-            yshift=-bottom,
-            yanchor="bottom",
-            name="caption",
-            text="<br>".join(lines),
-            align="left",
-            font={"size": SMALL_SIZE, "color": TOKENS[mode].muted},
-            showarrow=False,
-        )
-
-
-def broken(text: str, letters: int) -> str:
-    """Text in lines of at most so many letters, made safe to stand in a figure."""
-    return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, letters, break_on_hyphens=False))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    add_words(figure, framed, left, mode)
 
 
 def _tuples(rows: pd.DataFrame) -> list[tuple[str, float, float, float, float]]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.domains import CAPTION_LINE, TITLE_LINE, TOP, add_caption, add_title, broken
+from sts_core.figures.frame import add_words, frame
 from sts_core.figures.numbers import number, percent, signed
-from sts_core.figures.theme import LINE, TOKENS, Mode, template
+from sts_core.figures.theme import TOKENS, Mode, template
 
 HEIGHT, LEFT = 150, 56
 """Pixels of the strip itself without title and caption, and of its axis."""
@@ -42,15 +42,12 @@ def shift_strip(features: pd.DataFrame, title: str, caption: Sequence[str] = (),
 
 
 def _frame(figure: go.Figure, title: str, caption: Sequence[str], mode: Mode) -> None:
-    heading = broken(title, LINE)
-    lines = [part for text in caption for part in broken(text, LINE + 10).split("<br>")]
-    top = TOP + TITLE_LINE * (heading.count("<br>") + 1)
-    bottom = 22 + CAPTION_LINE * len(lines)
+    framed = frame(title, caption, axis=22)
     figure.update_layout(
         barmode="overlay",
         bargap=0.35,
-        height=top + HEIGHT + bottom,
-        margin={"l": LEFT, "r": 8, "t": top, "b": bottom},
+        height=framed.top + HEIGHT + framed.bottom,
+        margin={"l": LEFT, "r": 8, "t": framed.top, "b": framed.bottom},
     )
     figure.update_xaxes(visible=False, fixedrange=True)
     figure.update_yaxes(
@@ -60,8 +57,7 @@ def _frame(figure: go.Figure, title: str, caption: Sequence[str], mode: Mode) ->
         automargin=False,
         title={"text": "change of activation", "standoff": 6},
     )
-    add_title(figure, heading, LEFT, top, mode)
-    add_caption(figure, lines, LEFT, bottom, mode)
+    add_words(figure, framed, LEFT, mode)
 
 
 def _hover(row: dict[str, float]) -> str:

@@ -1,0 +1,94 @@
+"""What frames every figure: title and caption in their corners, and the rows of domains with name and number."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from sts_core.figures.numbers import DASH
+from sts_core.figures.theme import LINE, SMALL_SIZE, TOKENS, Mode
+
+TOP, TITLE_LINE, CAPTION_LINE, AXIS = 14, 20, 17, 44
+"""Pixels above the title, of its lines and the caption's, and of an axis with its words."""
+ROW = 29
+"""Pixels a domain's row and the air around it take."""
+NUMBERS = 112
+"""Pixels the column of numbers takes."""
+LONGEST_NAME, LETTER = 22, 7
+"""Letters of a name that are shown, and the pixels one takes."""
+
+
+class Frame(NamedTuple):
+    """Title and caption in lines, and the margins they need."""
+
+    heading: str
+    lines: list[str]
+    top: int
+    bottom: int
+
+
+def frame(title: str, caption: Sequence[str], axis: int = AXIS + 6) -> Frame:
+    """Break title and caption into lines; `axis` is what stands between plot and caption."""
+    heading = broken(title, LINE)
+    lines = [part for text in caption for part in broken(text, LINE + 10).split("<br>")]
+    top = TOP + TITLE_LINE * (heading.count("<br>") + 1)
+    return Frame(heading, lines, top, axis + CAPTION_LINE * len(lines))
+
+
+def add_words(figure: go.Figure, framed: Frame, left: float, mode: Mode) -> None:
+    """Title at the upper left corner, caption at the lower left, `left` being the margin there.
+
+    Plotly's own title of two lines is cut off at the top.
+    """
+    corner = {"x": 0, "xref": "paper", "xshift": -left, "xanchor": "left", "yref": "paper", "align": "left"}
+    figure.add_annotation(
+        **corner, y=1, yshift=framed.top, yanchor="top", name="title", text=framed.heading, showarrow=False,
+        font={"size": 15, "weight": 600, "color": TOKENS[mode].ink},
+    )  # fmt: skip
+    if framed.lines:
+        figure.add_annotation(
+            **corner, y=0, yshift=-framed.bottom, yanchor="bottom", name="caption", text="<br>".join(framed.lines),
+            showarrow=False, font={"size": SMALL_SIZE, "color": TOKENS[mode].muted},
+        )  # fmt: skip
+
+
+def name_rows(figure: go.Figure, names: Sequence[str], mode: Mode) -> int:
+    """A row for each name, the first on top; returns the margin that the names need."""
+    shown = [short(name) for name in names]
+    figure.update_yaxes(
+        tickmode="array",
+        tickvals=list(range(len(shown))),
+        ticktext=[escape(name, quote=False) for name in shown],
+        range=[max(len(shown), 2) - 0.4, -0.6],
+        showgrid=False,
+        fixedrange=True,
+        ticklabelstandoff=12,
+        tickfont={"size": 13, "color": TOKENS[mode].ink},
+        zeroline=False,
+        automargin=False,
+    )
+    return 24 + LETTER * max(map(len, shown), default=0)
+
+
+def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode) -> None:
+    """The number of each row in one column at the right, so that they are read down like a table; None: no number."""
+    for position, text in enumerate(texts):
+        figure.add_annotation(
+            x=1, xref="paper", y=position, yref="y", xanchor="left", xshift=12, showarrow=False, align="left",
+            text=f"{DASH} not measured" if text is None else text,
+            font={"size": 12, "color": TOKENS[mode].muted if text is None else TOKENS[mode].ink},
+        )  # fmt: skip
+
+
+def broken(text: str, letters: int) -> str:
+    """Text in lines of at most so many letters, made safe to stand in a figure."""
+    return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, letters, break_on_hyphens=False))
+
+
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name's first letters, with an ellipsis where some are left out."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,0 +1,200 @@
+"""Lines over the steps of a training: a loss, a rate, or an overlap beside its nulls, each named at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+
+from sts_core.figures.frame import add_words, frame, short
+from sts_core.figures.numbers import count, known, number
+from sts_core.figures.theme import TOKENS, Mode, blend, template
+
+HEIGHT, LEFT = 230, 56
+"""Pixels of the plot itself, and of its left axis."""
+LETTER, LONGEST_NAME = 6.6, 26
+"""Pixels a letter of a line's name takes, and how many are shown."""
+GAP = 15
+"""Pixels between two names at least."""
+
+
+class Series(NamedTuple):
+    """A quantity over steps."""
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    color: str
+    low: Sequence[float] = ()
+    """The lower end of a band or of whiskers, a step; empty for none."""
+    high: Sequence[float] = ()
+    dash: str = "solid"
+    points: bool = False
+    """Measured at single steps: dots with whiskers, instead of a line with a band."""
+
+
+def step_lines(
+    series: Sequence[Series],
+    title: str,
+    axis: str,
+    caption: Sequence[str] = (),
+    mode: Mode = "light",
+    *,
+    span: tuple[float, float] | None = None,
+    steps: int | None = None,
+    percent: bool = False,
+) -> go.Figure:
+    """The series over a common axis of steps; `span` fixes the range of values, `steps` the axis' end."""
+    figure = go.Figure(layout={"template": template(mode)})
+    shown = [one for one in series if len(one.steps)]
+    for one in shown:
+        _add_whiskers(figure, one) if one.points else _add_band(figure, one, mode)
+        _add_line(figure, one, mode, percent)
+    span = span or _span(shown)
+    _add_names(figure, shown, span, mode)
+    _frame(figure, shown, title, axis, caption, mode, span, steps, percent)
+    return figure
+
+
+def places(values: Sequence[float], span: tuple[float, float], height: float, gap: float) -> list[float]:
+    """Where names stand, as near to their values as a gap between them allows; in the order given."""
+    scale = (span[1] - span[0]) / height or 1.0
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    found = [values[i] for i in order]
+    for _ in range(60):  # neighbours that are too near push each other apart
+        for below, above in zip(range(len(found)), range(1, len(found)), strict=False):
+            lacking = gap * scale - (found[above] - found[below])
+            if lacking > 0:
+                found[below] -= lacking / 2
+                found[above] += lacking / 2
+        if found and (under := span[0] - found[0]) > 0:
+            found[0] += under
+    return [found[order.index(i)] for i in range(len(values))]
+
+
+def _add_line(figure: go.Figure, one: Series, mode: Mode, percent: bool) -> None:
+    lone = len(one.steps) == 1
+    figure.add_scatter(
+        x=list(one.steps),
+        y=list(one.values),
+        mode="lines+markers" if one.points or lone else "lines",
+        line={"color": one.color, "width": 2.2 if one.dash == "solid" else 1.4, "dash": one.dash},
+        marker={"size": 8, "color": one.color, "line": {"width": 1.5, "color": TOKENS[mode].paper}},
+        hovertext=[_hover(one, i, percent) for i in range(len(one.steps))],
+        hoverinfo="text",
+        name=escape(one.name),
+        cliponaxis=False,
+    )
+
+
+def _add_band(figure: go.Figure, one: Series, mode: Mode) -> None:
+    """Least to greatest of what a point stands for."""
+    if not len(one.low):
+        return
+    figure.add_scatter(
+        x=[*one.steps, *reversed(one.steps)],
+        y=[*one.high, *reversed(one.low)],
+        fill="toself",
+        fillcolor=blend(one.color, TOKENS[mode].paper, 0.18),
+        line={"width": 0},
+        hoverinfo="skip",
+        name=f"{escape(one.name)}, least to greatest",
+    )
+
+
+def _add_whiskers(figure: go.Figure, one: Series) -> None:
+    if not len(one.low):
+        return
+    figure.add_scatter(
+        x=list(one.steps),
+        y=list(one.values),
+        mode="markers",
+        marker={"size": 0.1, "color": one.color},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [h - v for h, v in zip(one.high, one.values, strict=True)],
+            "arrayminus": [v - w for v, w in zip(one.values, one.low, strict=True)],
+            "color": one.color,
+            "thickness": 1.4,
+            "width": 4,
+        },
+        hoverinfo="skip",
+        name=f"{escape(one.name)}, interval",
+        cliponaxis=False,
+    )
+
+
+def _add_names(figure: go.Figure, series: Sequence[Series], span: tuple[float, float], mode: Mode) -> None:
+    """Each name right of its line's end."""
+    if len(series) < 2:
+        return
+    ends = [min(max(one.values[-1], span[0]), span[1]) for one in series]
+    for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True):
+        figure.add_annotation(
+            x=1,
+            xref="paper",
+            xanchor="left",
+            xshift=10,
+            y=y,
+            yref="y",
+            showarrow=False,
+            align="left",
+            text=escape(short(one.name, LONGEST_NAME), quote=False),
+            font={"size": 12, "color": one.color},
+        )
+
+
+def _frame(
+    figure: go.Figure,
+    series: Sequence[Series],
+    title: str,
+    axis: str,
+    caption: Sequence[str],
+    mode: Mode,
+    span: tuple[float, float],
+    steps: int | None,
+    percent: bool,
+) -> None:
+    framed = frame(title, caption)
+    right = (
+        20 + LETTER * max((len(short(one.name, LONGEST_NAME)) for one in series), default=0) if len(series) > 1 else 16
+    )
+    figure.update_layout(
+        height=framed.top + HEIGHT + framed.bottom,
+        margin={"l": LEFT, "r": right, "t": framed.top, "b": framed.bottom},
+        hovermode="closest",
+    )
+    last = max([steps or 0, *(one.steps[-1] for one in series)], default=1) or 1
+    figure.update_xaxes(
+        range=[-0.02 * last, 1.02 * last], title={"text": "step", "standoff": 8}, fixedrange=True, zeroline=False,
+        nticks=7,
+    )  # fmt: skip
+    figure.update_yaxes(
+        range=list(span), title={"text": axis, "standoff": 6}, fixedrange=True, automargin=False, nticks=6,
+        tickformat=".0%" if percent else None,
+    )  # fmt: skip
+    add_words(figure, framed, LEFT, mode)
+
+
+def _span(series: Sequence[Series]) -> tuple[float, float]:
+    """The range of all values with a little air; from zero where that costs little."""
+    values = [v for one in series for v in (*one.values, *one.low, *one.high) if known(v)]
+    if not values:
+        return 0.0, 1.0
+    least, most = min(values), max(values)
+    if 0 <= least <= 0.4 * most:
+        least = 0.0
+    air = 0.06 * (most - least) or 0.05 * abs(most) or 1.0
+    return (least - (air if least else 0.0), most + air)
+
+
+def _hover(one: Series, i: int, percent: bool) -> str:
+    def written(value: float) -> str:
+        return f"{100 * value:.3g} %" if percent and math.isfinite(value) else number(value)
+
+    interval = f" ({written(one.low[i])} to {written(one.high[i])})" if len(one.low) else ""
+    return f"<b>{escape(one.name)}</b><br>step {count(one.steps[i])}: {written(one.values[i])}{interval}"
