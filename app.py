@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.door import may_enter
+from pages.parts.owner import owner_line
 from pages.parts.style import apply_style, icon, wordmark
 
 st.set_page_config(page_title="STS Explorer", page_icon=icon(), layout="wide", initial_sidebar_state=220)
@@ -27,16 +28,23 @@ shifted = st.Page(
     icon=":material/stacked_line_chart:",
     url_path="shifted",
 )
+runs = st.Page(
+    "pages/views/runs.py",
+    title="Fine-tuning runs",
+    icon=":material/model_training:",
+    url_path="runs",
+)
 jobs = st.Page(
     "pages/views/jobs.py",
     title="Jobs & cache",
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, shifted, jobs], position="hidden")
+page = st.navigation([workbench, shifted, runs, jobs], position="hidden")
 with st.sidebar:
-    for group, members in {"Explore": [workbench, shifted], "Machine": [jobs]}.items():
+    for group, members in {"Explore": [workbench, shifted], "Train": [runs], "Machine": [jobs]}.items():
         st.caption(group)
         for member in members:
             st.page_link(member)
+owner_line()
 page.run()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from sts_core.errors import UserError
 
 _FILE_ENDINGS = (".jsonl", ".json", ".csv", ".parquet")
 _LONGEST_NAME = 1_000
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ONE_FOR_ALL = ("data", "columns", "demos", "tokens", "demo_data", "demo_columns")
 """Keys of a domain that `--set domains.KEY=…` sets in every domain."""
 
@@ -63,6 +67,22 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     table[last] = value
 
 
+def to_toml(values: Mapping[str, Any]) -> str:
+    """A spec's tables as a file that `read_table` reads back to equal ones."""
+    lines = _lines(values, "")
+    return "\n".join(lines[1:] if lines and not lines[0] else lines) + "\n"
+
+
+def _lines(values: Mapping[str, Any], path: str) -> list[str]:
+    tables = {key: value for key, value in values.items() if _stands_alone(value, nested=bool(path))}
+    lines = [f"{_key(key)} = {_toml(value)}" for key, value in values.items() if key not in tables]
+    for key, value in tables.items():
+        name = f"{path}{_key(key)}"
+        for table in value if isinstance(value, list) else [value]:
+            lines += ["", f"[[{name}]]" if isinstance(value, list) else f"[{name}]", *_lines(table, f"{name}.")]
+    return lines
+
+
 def located(value: Any, base: Path | None) -> Any:
     """A relative path that exists beside the spec file becomes absolute; names stay names."""
     if not isinstance(value, str) or base is None or not value.strip():
@@ -90,6 +110,28 @@ def _set_in_all(domains: list[Any], path: list[str], last: str, value: Any, chan
         )
     for entry in domains:
         (entry.setdefault(nested[0], {}) if nested else entry)[last] = value
+
+
+def _stands_alone(value: Any, nested: bool) -> bool:
+    """Whether a value has lines of its own: lists of tables, and tables but small ones within another."""
+    if isinstance(value, Mapping):
+        return not nested or any(_stands_alone(part, nested=True) for part in value.values())
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "inf", -math.inf: "-inf"}.get(value, "nan")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(key)} = {_toml(part)}" for key, part in value.items()) + " }"
+    # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _toml_hint(error: BaseException) -> str:

@@ -5,7 +5,6 @@ The names of the values are the names in the URL. Whatever stands there is check
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from sts_core.errors import UserError
 from sts_core.spec import DOMAIN_NAME, MMLU_DOMAINS, POOLS, Spec
+from sts_core.spec_file import to_toml
 
 FILE_TYPES = ("jsonl", "json", "csv", "parquet")
 MOST_DOMAIN_FILES = 200
@@ -68,15 +68,8 @@ def same_choice(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def as_toml(spec: Mapping[str, Any]) -> str:
     """The spec as the file `sts plan` and `sts run` read."""
-    lines = [f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, Mapping | list)]
-    for key, table in spec.items():
-        if isinstance(table, Mapping):
-            lines += ["", f"[{key}]", *_toml_lines(table)]
-    if shared := _fourteen_alike(spec):
-        lines += ["", "[domains]", *_toml_lines(shared)]
-    else:
-        lines += [line for domain in spec.get("domains", []) for line in ("", "[[domains]]", *_toml_lines(domain))]
-    return "\n".join(lines) + "\n"
+    shared = _fourteen_alike(spec)
+    return to_toml({**spec, "domains": shared} if shared else spec)
 
 
 def domain_files(folder: str) -> dict[str, str]:
@@ -161,17 +154,6 @@ def _fourteen_alike(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     shared = {"data": "mmlu", "demos": domains[0].get("demos"), "tokens": domains[0].get("tokens")}
     alike = [{**shared, "name": name, "data": f"mmlu/{name}"} for name in MMLU_DOMAINS]
     return shared if domains == alike else None
-
-
-def _toml_lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in table.items()]
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
 def _asked(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pages.parts.choices import as_toml
 from sts_core.errors import UserError
 from sts_core.folders import PROJECT
+from sts_core.spec_file import to_toml
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "plan")
 _EXIT_PERSON = 2
@@ -33,14 +33,18 @@ class Answer:
 class Asked:
     """One question under way. `answer()` is None until the child has ended."""
 
-    def __init__(self, spec: dict[str, Any], prompts: int = 0) -> None:
+    def __init__(self, spec: dict[str, Any], prompts: int = 0, command: tuple[str, ...] | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sts-plan-"))
         file = self._folder / "spec.toml"
-        file.write_text(as_toml(spec), encoding="utf-8")
+        file.write_text(to_toml(spec), encoding="utf-8")
         more = ["--prompts", str(prompts)] if prompts else []
         with (self._folder / "out").open("wb") as out, (self._folder / "err").open("wb") as err:
             self._process = subprocess.Popen(
-                [*COMMAND, str(file), "--json", *more], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=PROJECT
+                [*(command or COMMAND), str(file), "--json", *more],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=PROJECT,
             )
         self._answer: Answer | None = None
 

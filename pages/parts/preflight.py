@@ -15,13 +15,13 @@ from pages.parts.choices import as_toml, same_choice, short
 from pages.parts.escape import plain
 from pages.parts.messages import show_error, told
 from pages.parts.plan import Answer, Asked
-from pages.parts.progress import job_panel
+from pages.parts.progress import cancel_button, job_panel, watch_end
 from pages.parts.selection import Selection, show_next
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count, duration, number
 from sts_core.jobs.folder import Job
 from sts_core.jobs.launch import start
-from sts_core.jobs.watch import newest, running
+from sts_core.jobs.watch import active, newest, running
 from sts_core.store.results import listing
 
 EVERY = 0.5
@@ -41,14 +41,32 @@ def preflight(selection: Selection) -> None:
             st.header("These choices cannot be measured", anchor=False)
             if selection.error:
                 show_error(selection.error)
-        elif (job := running("run")) is not None:
+        elif (job := _ordered(selection.spec)) is not None:
             job_panel(job)
         else:
+            _other_run()
             asked = _ask(selection.spec)
             answered = asked.answer() is not None
             if answered:
                 st.session_state[_SEEN] = id(asked)
             st.fragment(_card, run_every=None if answered else EVERY)(selection, asked)
+
+
+def _ordered(spec: dict[str, Any]) -> Job | None:
+    """The measurement of these very choices that runs or waits."""
+    return next((job for job in active() if job.kind == "run" and _same(job, spec)), None)
+
+
+def _other_run() -> None:
+    """Say what a measurement ordered now would wait for; its result is looked at when it is there."""
+    other = running("run")
+    if other is not None:
+        watch_end(other)
+        with st.container(key="other_run", gap="xsmall"):
+            st.caption(
+                f":material/hourglass_empty: {plain(other.title)} comes first; what you measure now waits for it."
+            )
+            cancel_button(other)
 
 
 def _card(selection: Selection, asked: Asked) -> None:

@@ -10,7 +10,9 @@ from pages.parts.selection import show_next
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count, duration, number, percent
 from sts_core.jobs.folder import RESULT, Job
-from sts_core.jobs.watch import cancel, read, running
+from sts_core.jobs.launch import start_waiting
+from sts_core.jobs.queue import HEAVY, in_line, waits_for
+from sts_core.jobs.watch import active, cancel, read
 from sts_core.results import Result
 
 EVERY = 0.8
@@ -19,18 +21,27 @@ _WATCHED = "watched_job"
 
 
 def job_line() -> None:
-    """The running job as one short line, for the right end of the context bar; nothing when none runs."""
-    job = running("run")
-    if job is None:
+    """A running job as one short line, for the right end of the context bar; nothing when none runs.
+
+    A measurement before a training, which goes on for hours.
+    """
+    working = [job for job in active() if not in_line(job)]
+    if not working:
         return
+    job = min(working, key=lambda job: job.kind in HEAVY)
     with st.container(key="jobline", width=150):
         st.fragment(_line, run_every=EVERY)(job.id)
 
 
 def job_panel(job: Job) -> None:
-    """The running job with all that is known of it, and the button that ends it."""
-    st.session_state[_WATCHED] = job.id
+    """The running or waiting job with all that is known of it, and the button that ends it."""
+    watch_end(job)
     st.fragment(_panel, run_every=EVERY)(job.id)
+
+
+def watch_end(job: Job) -> None:
+    """Look at this job's result once there is one."""
+    st.session_state[_WATCHED] = job.id
 
 
 def look_for_end() -> None:
@@ -93,6 +104,12 @@ def _draw_line(job: Job) -> None:
 
 
 def _draw_panel(job: Job) -> None:
+    if in_line(job):
+        before = waits_for(job)
+        st.markdown(f"**Waiting** {plain(job.title)}")
+        st.caption(f"It waits for {plain(before.title or before.id)}." if before else "It is about to begin.")
+        cancel_button(job)
+        return
     st.markdown(f"**Measuring** {plain(job.title)}")
     st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
     st.caption(amounts(job) or "The size of the work is not known yet.")
@@ -110,5 +127,7 @@ def _looked_at(job_id: str) -> Job:
 def cancel_button(job: Job) -> None:
     """The button that ends a job; what came of it is told, and the page drawn anew."""
     if st.button("Cancel", key=f"cancel_{job.id}", icon=":material/close:"):
-        st.toast(plain(cancel(job.id).message))
-        st.rerun()
+        with told():
+            st.toast(plain(cancel(job.id).message))
+            start_waiting()
+            st.rerun()

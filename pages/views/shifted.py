@@ -7,6 +7,7 @@ import io
 import pandas as pd
 import streamlit as st
 
+from pages.parts.against_run import against_run
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
@@ -51,6 +52,7 @@ def page() -> None:
     ranking(stored, len(found.order), chosen)
     if chosen is not None:
         feature_panel(stored, found, chosen)
+    against_run(stored, n)
     exports(stored)
     provenance(selection.result, stored)
 

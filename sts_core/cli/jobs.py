@@ -1,13 +1,23 @@
-"""`sts jobs`: what runs and ran in the background."""
+"""`sts jobs`: what runs, waits and ran in the background, and what a person can do about it.
+
+Every call also lets waiting jobs begin whose place is free. One job is told with what the database has of it, which
+is asked beside a running dashboard just as well.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import typer
 
 from sts_core.cli.telling import duration, print_json, table
+from sts_core.errors import UserError
+from sts_core.figures.numbers import number, size, with_error
 from sts_core.jobs.folder import Job
+
+LOG_LINES = 20
+MOST_METRICS = 12
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,21 +26,61 @@ def add_to(app: typer.Typer) -> None:
 
 
 def jobs(
-    job: Annotated[str | None, typer.Argument(metavar="ID", help="One job, with the end of its log.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="ID", help="One job: numbers, scores, end of its log.")] = None,
     cancel: Annotated[str | None, typer.Option(metavar="ID", help="End this job and all its processes.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="ID", help="Let a failed, vanished or cancelled job go on where it stopped.")
+    ] = None,
+    delete: Annotated[str | None, typer.Option(metavar="ID", help="Remove an ended job with all its files.")] = None,
+    first: Annotated[str | None, typer.Option(metavar="ID", help="Put a waiting job first in its line.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List background jobs, show one, or cancel one.
+    """List background jobs, show one, or cancel, resume, delete or move one.
 
     Example: sts jobs
     """
-    from sts_core.jobs import watch
+    from sts_core.jobs import launch, watch
 
-    if cancel:
-        ended = watch.cancel(cancel)
-        typer.echo(f"{cancel} is {watch.read(cancel).state}." if ended is None else str(ended), err=True)
-        return
-    listed = [watch.read(job)] if job else watch.all_jobs()
+    asked = {"--cancel": cancel, "--resume": resume, "--delete": delete, "--first": first}
+    _refuse_two(asked, job)
+    told = _done(asked)
+    launch.start_waiting()
+    if told:
+        typer.echo(told, err=True)
+    elif job:
+        _show(watch.read(job), json)
+    else:
+        _list(watch.all_jobs(), json)
+
+
+def _refuse_two(asked: dict[str, str | None], job: str | None) -> None:
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) + (job is not None) > 1:
+        words = " and ".join([*(["ID"] if job is not None else []), *given])
+        raise UserError(f"{words} cannot be asked at once", "Ask for one thing at a time.")
+
+
+def _done(asked: dict[str, str | None]) -> str:
+    """Do what was asked; what came of it, empty when nothing was."""
+    from sts_core.jobs import disk, launch, queue, watch
+
+    if (job := asked["--cancel"]) is not None:
+        return watch.cancel(job).message
+    if (job := asked["--resume"]) is not None:
+        resumed = launch.resume(job)
+        before = queue.waits_for(resumed)
+        waits = f"; it waits for {_name(before)}" if before else ""
+        return f"{_name(resumed)} goes on as attempt {resumed.attempt}{waits}."
+    if (job := asked["--delete"]) is not None:
+        return f"{job} is deleted; that freed {size(disk.delete(job))}."
+    if (job := asked["--first"]) is not None:
+        queue.move(job, "first")
+        before = queue.waits_for(watch.read(job))
+        return f"{job} is first in line" + (f"; it waits for {_name(before)}." if before else ".")
+    return ""
+
+
+def _list(listed: list[Job], json: bool) -> None:
     if json:
         print_json([_public(entry) for entry in listed])
         return
@@ -38,14 +88,66 @@ def jobs(
         typer.echo("No job yet. The dashboard's Measure button starts one.", err=True)
         return
     typer.echo(table([("id", "state", "done", "left", "title"), *(_line(entry) for entry in listed)]))
-    if job:
-        typer.echo(listed[0].log_tail(20))
+
+
+def _show(job: Job, json: bool) -> None:
+    """One job: how it stands, its newest numbers, its scores, the end of its log."""
+    from sts_core.jobs.disk import disk_use
+
+    use = disk_use(job.id)
+    numbers, scores, note = _kept(job.id)
+    if json:
+        more = {"attempt": job.attempt, "bytes": use._asdict(), "metrics": numbers, "evaluations": scores, "note": note}
+        print_json([_public(job) | more | {"log": job.log_tail(LOG_LINES)}])
+        return
+    typer.echo(table([("id", "state", "done", "left", "title"), _line(job)]))
+    ran = f"ran {duration(job.seconds)}, " if job.seconds is not None else ""
+    typer.echo(f"attempt {job.attempt}, {ran}{size(use.total)} on disk, of which checkpoints {size(use.checkpoints)}")
+    told = {"error": job.error, "hint": job.hint, "note": note}
+    for words in (f"{name}: {text}" for name, text in told.items() if text):
+        typer.echo(" ".join(words.split()))
+    if numbers:
+        typer.echo("\n" + table([("newest", "at step", "value"), *_newest(numbers)]))
+    if scores:
+        typer.echo("\n" + table([("domain", "score", "when", "source", "value"), *(_score(row) for row in scores)]))
+    if log := job.log_tail(LOG_LINES):
+        typer.echo("\n" + "\n".join(log))
+
+
+def _kept(job: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+    """What the database has of a job: newest metrics, evaluations, note."""
+    from sts_core.jobs.folder import locate
+    from sts_core.store import queries
+    from sts_core.store.note import read_note
+    from sts_core.store.reading import read
+
+    with read() as view:
+        numbers = queries.newest_metrics(view.connection, job).to_dict("records")
+        scores = queries.evaluations(view.connection, job).to_dict("records")
+    return numbers, scores, read_note(locate(job))
+
+
+def _newest(numbers: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        (row["name"], str(row["step"]), number(row["value"])) for row in numbers[:MOST_METRICS]
+    ]
+    more = len(numbers) - len(rows)
+    return rows + ([("…", "", f"{more} more with --json")] if more else [])
+
+
+def _score(row: dict[str, Any]) -> tuple[str, ...]:
+    value, se = (None if v is None or math.isnan(v) else float(v) for v in (row["value"], row["se"]))
+    return (row["domain"], row["metric"], row["phase"], row["source"], with_error(value, se, 3))
 
 
 def _line(job: Job) -> tuple[str, ...]:
     done = f"{job.done / job.total:.0%}" if job.total else "—"
     left = duration(job.seconds_left) if job.seconds_left is not None else "—"
     return (job.id, job.state, done, left, job.title)
+
+
+def _name(job: Job) -> str:
+    return f'"{job.title}"' if job.title else job.id
 
 
 def _public(job: Job) -> dict[str, object]:

@@ -46,16 +46,18 @@ def step_lines(
     span: tuple[float, float] | None = None,
     steps: int | None = None,
     percent: bool = False,
+    over: str = "step",
 ) -> go.Figure:
-    """The series over a common axis of steps; `span` fixes the range of values, `steps` the axis' end."""
+    """The series over a common axis of steps, or of what `over` names; `span` fixes the range of values, `steps` the
+    axis' end."""
     figure = go.Figure(layout={"template": template(mode)})
     shown = [one for one in series if len(one.steps)]
     for one in shown:
         _add_whiskers(figure, one) if one.points else _add_band(figure, one, mode)
-        _add_line(figure, one, mode, percent)
+        _add_line(figure, one, mode, percent, over)
     span = span or _span(shown)
     _add_names(figure, shown, span, mode)
-    _frame(figure, shown, title, axis, caption, mode, span, steps, percent)
+    _frame(figure, shown, title, axis, caption, mode, span, steps, percent, over)
     return figure
 
 
@@ -75,7 +77,7 @@ def places(values: Sequence[float], span: tuple[float, float], height: float, ga
     return [found[order.index(i)] for i in range(len(values))]
 
 
-def _add_line(figure: go.Figure, one: Series, mode: Mode, percent: bool) -> None:
+def _add_line(figure: go.Figure, one: Series, mode: Mode, percent: bool, over: str) -> None:
     lone = len(one.steps) == 1
     figure.add_scatter(
         x=list(one.steps),
@@ -83,7 +85,7 @@ def _add_line(figure: go.Figure, one: Series, mode: Mode, percent: bool) -> None
         mode="lines+markers" if one.points or lone else "lines",
         line={"color": one.color, "width": 2.2 if one.dash == "solid" else 1.4, "dash": one.dash},
         marker={"size": 8, "color": one.color, "line": {"width": 1.5, "color": TOKENS[mode].paper}},
-        hovertext=[_hover(one, i, percent) for i in range(len(one.steps))],
+        hovertext=[_hover(one, i, percent, over) for i in range(len(one.steps))],
         hoverinfo="text",
         name=escape(one.name),
         cliponaxis=False,
@@ -158,6 +160,7 @@ def _frame(
     span: tuple[float, float],
     steps: int | None,
     percent: bool,
+    over: str,
 ) -> None:
     framed = frame(title, caption)
     right = (
@@ -170,7 +173,7 @@ def _frame(
     )
     last = max([steps or 0, *(one.steps[-1] for one in series)], default=1) or 1
     figure.update_xaxes(
-        range=[-0.02 * last, 1.02 * last], title={"text": "step", "standoff": 8}, fixedrange=True, zeroline=False,
+        range=[-0.02 * last, 1.02 * last], title={"text": over, "standoff": 8}, fixedrange=True, zeroline=False,
         nticks=7,
     )  # fmt: skip
     figure.update_yaxes(
@@ -192,9 +195,9 @@ def _span(series: Sequence[Series]) -> tuple[float, float]:
     return (least - (air if least else 0.0), most + air)
 
 
-def _hover(one: Series, i: int, percent: bool) -> str:
+def _hover(one: Series, i: int, percent: bool, over: str) -> str:
     def written(value: float) -> str:
         return f"{100 * value:.3g} %" if percent and math.isfinite(value) else number(value)
 
     interval = f" ({written(one.low[i])} to {written(one.high[i])})" if len(one.low) else ""
-    return f"<b>{escape(one.name)}</b><br>step {count(one.steps[i])}: {written(one.values[i])}{interval}"
+    return f"<b>{escape(one.name)}</b><br>{over} {count(one.steps[i])}: {written(one.values[i])}{interval}"

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,10 @@ class Job:
     pid: int | None = None
     pid_started: float | None = None
     """When the process was created (seconds since 1970): with the PID, the worker's identity."""
+    attempt: int = 1
+    """How often it was begun: a resumed job goes on in its folder as the next attempt."""
+    turn: float = 0.0
+    """Its place among those that wait: the lowest comes first."""
 
     @property
     def active(self) -> bool:
@@ -90,12 +95,12 @@ class Job:
 
 
 def create(order: Mapping[str, Any], status: Mapping[str, Any]) -> Path:
-    """A new job's folder, `waiting`, for `kind`, `title`, `spec` and `options`; it appears under its name whole."""
+    """A new job's folder, `waiting` for its turn, for `kind`, `title`, `spec` and `options`; it appears whole."""
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(3)}"
     draft = jobs().resolve() / f".{name}"
     draft.mkdir()
     atomic_json(draft / SPEC, {**order, "format": FORMAT})
-    atomic_json(draft / STATUS, {"state": "waiting", **status})
+    atomic_json(draft / STATUS, {"state": "waiting", "turn": time.time(), **status})
     folder = draft.with_name(name)
     draft.rename(folder)
     return folder
@@ -162,6 +167,16 @@ def advance(folder: Path, **changes: Any) -> dict[str, Any]:
     return status
 
 
+def reopen(folder: Path) -> int:
+    """Let an ended job wait for its turn once more, its end forgotten; the number of the attempt it then is."""
+    with locked(folder):
+        status = read_table(folder / STATUS) or {}
+        attempt = 1 + (before if type(before := status.get("attempt")) is int else 1)
+        kept = {name: status[name] for name in ("stage", "done", "total", "unit") if name in status}
+        atomic_json(folder / STATUS, {**kept, "state": "waiting", "turn": time.time(), "attempt": attempt})
+    return attempt
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock among all processes and threads; a process that dies lets go of it."""
@@ -189,8 +204,9 @@ def _standing(status: Mapping[str, Any]) -> dict[str, Any]:
     unsure = {name: _or_none(float, status.get(name)) for name in ("rate", "seconds_left", "pid_started")}
     times = {name: _or_none(_moment, status.get(name)) for name in ("started", "ended")}
     result = str(status.get("result") or "") if state == "done" else ""
-    pid = _or_none(int, status.get("pid"))
-    return {"state": state, "result": result, "pid": pid, **words, **amounts, **unsure, **times}
+    place = {"pid": _or_none(int, status.get("pid")), "turn": float(status.get("turn") or 0)}
+    attempt = max(1, int(status.get("attempt") or 1))
+    return {"state": state, "result": result, "attempt": attempt, **place, **words, **amounts, **unsure, **times}
 
 
 def _or_none(kind: Any, value: Any) -> Any:

@@ -1,6 +1,10 @@
-"""Starting a job: write its folder, start its worker, let go.
+"""Starting jobs: write the order, let the first in line begin, let go.
 
-The worker is a process of its own session that reads nothing and prints to a file, so it outlives a closed browser,
+A job begins when its place is free (`queue`). Whoever sees a free place starts the next one: the worker that ends, a
+command, the dashboard. All do it under one lock, so exactly one of them does; where a starter was killed half-way,
+the next one starts the job again, and of two workers of one job the second leaves at once (`worker.Record.begin`).
+
+A worker is a process of its own session that reads nothing and prints to a file, so it outlives a closed browser,
 a Ctrl-C in the terminal of the dashboard and the dashboard's end.
 """
 
@@ -10,64 +14,151 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.folders import PROJECT, cache, jobs
+from sts_core.folders import PROJECT, cache, disk_trouble, jobs
+from sts_core.jobs import queue, watch
 from sts_core.jobs.events import append_event
-from sts_core.jobs.folder import LOG, advance, create, locked, now
-from sts_core.jobs.process import created
-from sts_core.jobs.watch import running
+from sts_core.jobs.folder import LOG, Job, advance, create, editing, load, locate, locked, now, reopen
+from sts_core.jobs.process import MARK, created, end_leftovers, lives
 
 WORKER: tuple[str, ...] = ("-m", "sts_core.jobs.worker")
 """What Python is told to run; the job's folder follows."""
-HEAVY = frozenset({"run"})
-"""Kinds that want the machine for themselves: one of them at a time."""
+_GOING = 5.0
+"""Seconds a resume waits for the process of the last attempt, which may be about to leave."""
+_LOOK_EVERY = 0.05
 
 
 def start(kind: str, spec: Mapping[str, Any], title: str, options: Mapping[str, Any] | None = None) -> str:
-    """Start a job and return its id at once; `options` such as `fresh` are kept beside the spec."""
-    with locked(jobs()):  # two starts at once must not both find the machine free
-        if kind in HEAVY:
-            _refuse_second(kind)
-        me = {"pid": os.getpid(), "pid_started": created(os.getpid())}
-        order = {"kind": kind, "title": title, "spec": dict(spec), "options": dict(options or {})}
-        folder = create(order, {"launcher": me})
+    """Order a job and return its id at once. It begins now, or waits until its place is free.
+
+    `options` are kept beside the spec: `fresh`, or `device`, which tells the place it needs.
+    """
+    order = {"kind": kind, "title": title, "spec": dict(spec), "options": dict(options or {})}
+    with _telling(), locked(jobs()):  # nobody starts it before its first event is written
+        folder = create(order, {})
         append_event(folder, "created", kind=kind, title=title)
-        _spawn(folder)
+        _start_due(None)
+    _refuse_if_not_started(folder)
     return folder.name
 
 
-def _refuse_second(kind: str) -> None:
-    other = running(kind)
-    if other is not None:
-        raise UserError(
-            f"A measurement is already running: {other.title or other.id}",
-            f"Wait for it, or cancel it: `sts jobs --cancel {other.id}`.",
-        )
+def resume(job_id: str) -> Job:
+    """Let a job that failed, vanished or was cancelled go on in its own folder; as it stands then."""
+    with _telling(), locked(jobs()):
+        job = watch.read(job_id)
+        _refuse_resume(job)
+        attempt = reopen(job.folder)
+        with (job.folder / LOG).open("ab") as log:
+            log.write(f"\n---- attempt {attempt}, {now()} ----\n".encode())
+        append_event(job.folder, "resumed", attempt=attempt)
+        _start_due(None)
+    _refuse_if_not_started(job.folder)
+    return watch.read(job_id)
 
 
-def _spawn(folder: Path) -> None:
+def clone(
+    job_id: str, changes: Mapping[str, Any] | None = None, title: str = "", options: Mapping[str, Any] | None = None
+) -> str:
+    """Order a new job of the same kind and spec; its id. In `changes` a table is merged, other values are replaced."""
+    job = load(locate(job_id))
+    if not job.kind:
+        raise UserError(f"What {job_id} was asked for cannot be read", "Order a new job instead.")
+    asked = {**job.options, **(options or {}), "clone_of": job_id}
+    return start(job.kind, _merged(job.spec, changes or {}), title or job.title, asked)
+
+
+def start_waiting(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Start the first in line of every free place; the ids of those started. Cheap while nobody waits."""
+    if not queue.due(watch.active()):
+        return []
+    try:
+        with locked(jobs()):
+            return _start_due(environment)
+    except PermissionError:  # a cache we may only read: its owner starts what waits
+        return []
+
+
+def _start_due(environment: Mapping[str, str] | None) -> list[str]:
+    """The same, with the lock held. What cannot be started is a failed job and takes no place; then it is the next's
+    turn."""
+    started = []
+    while due := queue.due(watch.active()):
+        for job in due:
+            if _spawn(job.folder, os.environ if environment is None else environment):
+                started.append(job.id)
+    return started
+
+
+def _spawn(folder: Path, environment: Mapping[str, str]) -> bool:
     # The worker starts in the project's folder: a relative cache path would mean another place there.
-    environment = {**os.environ, "STS_CACHE": str(cache().resolve()), "PYTHONUNBUFFERED": "1"}
+    own = {"STS_CACHE": str(cache().resolve()), "PYTHONUNBUFFERED": "1", MARK: folder.name}
     try:
         with (folder / LOG).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *WORKER, str(folder)],
+                [sys.executable, *WORKER, str(folder.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=PROJECT,
-                env=environment,
+                env={**environment, **own},
                 start_new_session=True,
             )
     except OSError as error:
         message = f"The worker's process cannot be started: {error.strerror}"
-        advance(folder, state="failed", error=message, ended=now())
-        raise UserError(message, "Free some memory or processes and start again.") from error
-    # The worker writes the same of itself; whoever comes first, they agree.
-    advance(folder, pid=process.pid, pid_started=created(process.pid))
+        advance(folder, state="failed", error=message, hint="Free some memory or processes and resume it.", ended=now())
+        append_event(folder, "failed", error=message)
+        return False
+    with editing(folder) as status:
+        if status.get("pid") is None:  # the worker writes the same of itself; whoever comes first, they agree
+            status.update(pid=process.pid, pid_started=created(process.pid))
     # A dead child stays a zombie until its parent asks after it, and a dashboard lives for days.
     threading.Thread(target=process.wait, name=f"reap {folder.name}", daemon=True).start()
+    return True
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """What the disk refuses, in a person's words."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_trouble(jobs(), error) from error
+
+
+def _refuse_if_not_started(folder: Path) -> None:
+    job = load(folder)
+    if job.state == "failed" and job.pid is None:
+        raise UserError(job.error, job.hint)
+
+
+def _refuse_resume(job: Job) -> None:
+    name = job.title or job.id
+    if job.active:
+        raise UserError(
+            f"{name} has not ended ({job.state})", f"To begin it anew, cancel it: sts jobs --cancel {job.id}"
+        )
+    if job.state == "done":
+        raise UserError(f"{name} is done; there is nothing to resume", "Clone it to have it done once more.")
+    if not job.kind:
+        raise UserError(f"What {name} was asked for cannot be read", "Order a new job instead.")
+    deadline = time.monotonic() + _GOING
+    while lives(job.pid, job.pid_started):  # it has told its end, and may still be leaving
+        if time.monotonic() >= deadline:
+            raise UserError(f"The process {job.pid} of {name} is still leaving", "Try again in a moment.")
+        time.sleep(_LOOK_EVERY)
+    end_leftovers(job.id)
+
+
+def _merged(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(spec)
+    for name, value in changes.items():
+        there = merged.get(name)
+        nested = isinstance(value, Mapping) and isinstance(there, Mapping)
+        merged[name] = _merged(there or {}, value) if nested else value
+    return merged

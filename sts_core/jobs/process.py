@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 
 from sts_core.errors import UserError
 
+MARK = "STS_JOB"
+"""The environment variable by which a worker and all its children are known to belong to a job."""
 CLOCK_SLACK = 2.0
 """Seconds two readings of one creation time may differ: it is told against a clock that gets corrected."""
 _LOOK_EVERY = 0.02
@@ -54,6 +57,24 @@ def end_group(leader: int, patience: float) -> bool:
         if _gone(leader, wait):
             return True
     return False
+
+
+def end_leftovers(mark: str) -> int:
+    """Kill what a worker that is gone left behind, the processes that bear its job's mark; how many."""
+    left = [pid for pid in psutil.pids() if pid != os.getpid() and _mark(pid) == mark]
+    for pid in left:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return len(left)
+
+
+def _mark(pid: int) -> str | None:
+    try:
+        process = psutil.Process(pid)
+        mark = process.environ().get(MARK)
+        return mark if process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OSError):
+        return None
 
 
 def _gone(leader: int, patience: float) -> bool:

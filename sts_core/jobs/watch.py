@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
-from sts_core.jobs.events import append_event
+from sts_core.folders import jobs
+from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import ACTIVE, ENDED, STATUS, Job, editing, load, locate, names, now, read_table
-from sts_core.jobs.process import end_group, lives
+from sts_core.jobs.process import end_group, end_leftovers, lives
 
 
 class Cancelled(NamedTuple):
@@ -41,9 +42,14 @@ def all_jobs() -> list[Job]:
     return list(_each())
 
 
+def active() -> list[Job]:
+    """The jobs that wait or run, newest first. Of those that have ended only the status is looked at."""
+    return list(_active())
+
+
 def running(kind: str | None = None) -> Job | None:
-    """The newest job that runs or is about to, of this kind or of any."""
-    return next((job for job in _each() if job.active and kind in (None, job.kind)), None)
+    """The newest job that runs or waits, of this kind or of any."""
+    return next((job for job in _active() if kind in (None, job.kind)), None)
 
 
 def cancel(job_id: str, patience: float = 5.0) -> Cancelled:
@@ -85,6 +91,16 @@ def _each() -> Iterator[Job]:
             yield read(name)
 
 
+def _active() -> Iterator[Job]:
+    for name in names():
+        status = read_table(jobs() / name / STATUS) or {}
+        if status.get("state") in ACTIVE:
+            with suppress(UserError):
+                job = read(name)
+                if job.active:
+                    yield job
+
+
 def _settled(job: Job) -> Job:
     """The job as it stands; one that claims to be active while nobody is at work on it gets its end written first."""
     if not job.active:
@@ -94,7 +110,9 @@ def _settled(job: Job) -> Job:
             verdict = {} if status.get("state") in ENDED else _verdict(status, job)
             status.update(verdict)
         if verdict:
-            append_event(job.folder, verdict["state"], error=verdict.get("error", ""))
+            end_leftovers(job.id)  # before anyone takes the place that is free now
+            if not _told(job):
+                append_event(job.folder, verdict["state"], error=verdict.get("error", ""))
         return load(job.folder)
     except OSError:  # a cache we may only read: tell what we see, write nothing
         verdict = _verdict(read_table(job.folder / STATUS) or {}, job)
@@ -102,23 +120,28 @@ def _settled(job: Job) -> Job:
 
 
 def _verdict(status: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    """What to write of an active job that nobody works on; nothing when somebody does, or when it may wait."""
-    worker = status.get("pid"), status.get("pid_started")
-    launcher = status.get("launcher")
-    if worker[0] is not None:
-        at_work = lives(*worker)
-    else:  # without a launcher it waits for its turn, and may
-        at_work = not isinstance(launcher, dict) or lives(launcher.get("pid"), launcher.get("pid_started"))
-    if at_work:
+    """What to write of an active job that nobody works on; nothing when somebody does, or when it waits its turn."""
+    pid = status.get("pid")
+    if pid is None or lives(pid, status.get("pid_started")):
         return {}
     end: dict[str, Any] = {"ended": now(), "rate": None, "seconds_left": None}
+    if end_told := _told(job):
+        return {**end, **end_told}
     if status.get("cancel_asked"):
         return {"state": "cancelled", **end}
-    who = f"Its process {worker[0]} is gone" if worker[0] is not None else "It was never started"
     last = job.log_tail(1)
     told = f"; the last it said: {last[0].strip()[:300]}" if last else ""
-    hint = "Its log tells what came before. If memory ran out, lower the token budgets. Then start it again."
-    return {"state": "dead", "error": f"{who}, without a word of why{told}", "hint": hint, **end}
+    hint = "Its log tells what came before. If memory ran out, lower the token budgets or batches. Then resume it."
+    return {"state": "dead", "error": f"Its process {pid} is gone, without a word of why{told}", "hint": hint, **end}
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """The end a worker told as an event before it was killed over writing it down; nothing when it told none."""
+    last = (read_events(job.folder) or [{}])[-1]
+    if last.get("event") not in ENDED:
+        return {}
+    words = {name: str(last[name]) for name in ("result", "error", "hint") if last.get(name)}
+    return {"state": last["event"], "ended": last.get("time") or now(), **words}
 
 
 def _named(job: Job) -> str:

@@ -11,14 +11,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
-from sts_core.jobs.events import append_event
-from sts_core.jobs.folder import ENDED, RESULT, Job, advance, load, now
+from sts_core.jobs.events import append_event, read_events
+from sts_core.jobs.folder import ENDED, RESULT, STATUS, Job, advance, editing, load, now, read_table
+from sts_core.jobs.launch import start_waiting
 from sts_core.jobs.pace import Pace
-from sts_core.jobs.process import created
+from sts_core.jobs.process import created, lives
 from sts_core.progress import Progress, Watcher
 from sts_core.spec import Spec
 
@@ -37,11 +40,40 @@ def measure(job: Job, watch: Watcher) -> str:
     """`run`: the measurement of METHOD 3 and 4."""
     from sts_core.measure.run import run  # brings the model's libraries, so only once it is needed
 
-    run(Spec.from_dict(job.spec), out=job.folder / RESULT, watch=watch, fresh=bool(job.options.get("fresh", False)))
+    fresh = bool(job.options.get("fresh", False)) and job.attempt == 1  # a later attempt goes on with the first one's
+    run(Spec.from_dict(job.spec), out=job.folder / RESULT, watch=watch, fresh=fresh)
     return RESULT
 
 
-KINDS: dict[str, Kind] = {"run": measure}
+def fine_tune(job: Job, watch: Watcher) -> str:
+    """`sft`: a supervised fine-tune. What it does over again after a kill is not told twice."""
+    from sts_core.train.sft.run import run_sft
+    from sts_core.train.sft.spec import SftSpec
+
+    def what(event: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(event.get(name) for name in ("event", "step", "phase", "domain", "metric"))
+
+    told = {what(event) for event in read_events(job.folder)}
+
+    def tell(event: str, details: dict[str, Any]) -> None:
+        if what({"event": event, **details}) not in told or event == "continued":
+            append_event(job.folder, event, **details)
+
+    run_sft(SftSpec.from_dict(job.spec), job.folder / RESULT, watch, tell)
+    return RESULT
+
+
+def evaluate(job: Job, watch: Watcher) -> str:
+    """`eval`: a model before and after a fine-tune (METHOD 6)."""
+    from sts_core.train.evaluation.running import run_evaluation
+    from sts_core.train.evaluation.spec import EvalSpec
+
+    tell = partial(append_event, job.folder)
+    run_evaluation(EvalSpec.from_dict(job.spec), job.folder / RESULT, watch, tell)
+    return RESULT
+
+
+KINDS: dict[str, Kind] = {"run": measure, "sft": fine_tune, "eval": evaluate}
 
 
 class Record:
@@ -57,10 +89,14 @@ class Record:
         self._stopped = False
 
     def begin(self) -> bool:
-        """Say that the work runs now; False when the order was withdrawn before it began."""
-        if advance(self.folder, **self._me)["state"] in ENDED:
-            return False
-        append_event(self.folder, "started", pid=os.getpid())
+        """Say that the work runs now; False when the order was withdrawn, or another process is at it already."""
+        with editing(self.folder) as status:
+            other = status.get("pid")
+            taken = other != os.getpid() and lives(other, status.get("pid_started"))
+            if taken or status.get("state") in ENDED:
+                return False
+            status.update(self._me)
+        append_event(self.folder, "started", pid=os.getpid(), attempt=int(status.get("attempt") or 1))
         return True
 
     def watch(self, step: Progress) -> None:
@@ -91,14 +127,30 @@ class Record:
 
     def end(self, state: str, **told: Any) -> None:
         """Write how it ended, unless that is written already."""
+        if (read_table(self.folder / STATUS) or {}).get("state") in ENDED:
+            return
+        # The event first: whoever finds a process killed between the two completes the status from it.
+        with suppress(OSError):
+            append_event(self.folder, state, **told)
         last = self._last._asdict() if self._last else {}
         closed = {"state": state, "ended": now(), "rate": None, "seconds_left": None}
-        stands = advance(self.folder, **self._me | last | closed | told)
-        append_event(self.folder, str(stands.get("state")), **told)
+        advance(self.folder, **self._me | last | closed | told)
 
 
 def main(folder: Path, kinds: Mapping[str, Kind] = KINDS) -> int:
-    """Do the job of this folder; the process's exit status."""
+    """Do the job of this folder, then start whoever waits for its place; the process's exit status."""
+    environment = dict(os.environ)  # as it is now: libraries change theirs, which is no matter of the next job
+    try:
+        return _do(folder, kinds)
+    finally:
+        _deaf()
+        try:
+            start_waiting(environment)
+        except (UserError, OSError) as error:
+            sys.stderr.write(f"the next job was not started: {error}\n")
+
+
+def _do(folder: Path, kinds: Mapping[str, Kind]) -> int:
     record = Record(folder)
     signal.signal(signal.SIGTERM, record.stop)
     try:

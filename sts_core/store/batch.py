@@ -75,6 +75,8 @@ class Batch:
     jobs: list[dict[str, Any]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     """Active jobs whose folders are no more."""
+    deleted: list[str] = field(default_factory=list)
+    """Jobs that a person deleted: all their rows go."""
     events: dict[tuple[str, int], Event] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     bytes: int = 0
@@ -105,6 +107,8 @@ class Batch:
         if self.places:
             places = pa.Table.from_pylist([place._asdict() for place in self.places.values()], _PLACES)
             _insert(connection, "ingested", places, _replacing(_PLACES, "job"))
+        if self.deleted:
+            remove(connection, self.deleted)
         return new
 
     def _save_events(self, connection: duckdb.DuckDBPyConnection) -> int:
@@ -123,6 +127,13 @@ class Batch:
                 new = _table([row for row in rows if row[:2] in fresh], schema)
                 _insert(connection, name, new, "do nothing" if name == "predictions" else "")
         return len(fresh)
+
+
+def remove(connection: duckdb.DuckDBPyConnection, jobs: list[str]) -> None:
+    """Delete all rows of these jobs."""
+    connection.execute("delete from jobs where id in (select unnest(?))", [jobs])
+    for table in ("events", "metrics", "evaluations", "predictions", "ingested"):
+        connection.execute(f"delete from {table} where job in (select unnest(?))", [jobs])
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table, conflict: str) -> set[tuple[str, int]]:

@@ -5,7 +5,8 @@ moment, the next pass goes on, and nothing is lost or there twice. A torn last l
 no event is counted, told by its number, and passed over. A file that is not the one read before (another inode,
 shorter, or other bytes before the place) is read from its beginning; what is known of it already stays as it is.
 
-A job's row follows its folder, its note (`note.txt`) included. A folder that is gone leaves its rows until `forget`.
+A job's row follows its folder, its note (`note.txt`) included. A folder that is gone leaves its rows until `forget`;
+those of a job that was deleted (`jobs.disk`) go with the next pass.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,11 +24,12 @@ import duckdb
 
 from sts_core.errors import UserError
 from sts_core.folders import jobs as jobs_folder
-from sts_core.jobs import watch
+from sts_core.jobs import disk, watch
 from sts_core.jobs.events import EVENTS
 from sts_core.jobs.folder import ACTIVE, SPEC, STATUS, names
-from sts_core.store.batch import Batch, Place
-from sts_core.store.database import Database
+from sts_core.jobs.launch import start_waiting
+from sts_core.store.batch import Batch, Place, remove
+from sts_core.store.database import Database, database_path
 from sts_core.store.note import NOTE, read_note
 from sts_core.store.rows import Event, understood
 
@@ -70,18 +73,15 @@ def ingest_all(database: Database) -> Taken:
 
 def forget(database: Database, job: str) -> None:
     """Remove all rows of a job. Delete its folder first: what lies there is read in again."""
-
-    def remove(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute("delete from jobs where id = ?", [job])
-        for table in ("events", "metrics", "evaluations", "predictions", "ingested"):
-            connection.execute(f"delete from {table} where job = ?", [job])
-
     with database.ingesting:
-        database.write(remove).result()
+        database.write(lambda connection: remove(connection, [job])).result()
 
 
 class Ingester:
-    """A thread that keeps the database beside the folders; it looks often while a job is active, else seldom."""
+    """A thread that keeps the database beside the folders, and lets waiting jobs begin when their place is free.
+
+    It looks often while a job is active, else seldom. It leaves when the cache is another one than its database's.
+    """
 
     def __init__(self, database: Database) -> None:
         self.last: Taken | None = None
@@ -107,10 +107,12 @@ class Ingester:
         self._thread.join()
 
     def _work(self) -> None:
-        while not self._stop and not self._database.closed:
+        while not self._stop and not self._database.closed and self._database.path == database_path():
             self._wake.clear()
             try:
                 self.last, self.trouble = ingest_all(self._database), ""
+                if self.last.active:
+                    start_waiting()
             except (UserError, OSError, duckdb.Error) as error:
                 if str(error) != self.trouble and not self._database.closed:
                     _LOG.warning("job folders could not be read in: %s", error)
@@ -137,7 +139,13 @@ class _Pass:
             except OSError:
                 unread.append(name)
         self._batch.gone += [name for name in known.keys() - set(there) if known[name].state in ACTIVE]
+        left = disk.deleted() if self._database.path else []  # a database of a moment leaves that to the owner
+        self._batch.deleted += [name for name, _ in left]
         self._save()
+        for _, folder in left:
+            disk.empty(folder)
+            with suppress(OSError):  # not empty, or not ours to remove: the next pass tries again
+                folder.rmdir()
         return Taken(self._events, self._skipped, self._active, tuple(unread))
 
     def _job(self, folder: Path, known: _Known | None) -> None:
@@ -161,7 +169,7 @@ class _Pass:
 
     def _save(self) -> None:
         batch, self._batch = self._batch, Batch()
-        if batch.jobs or batch.gone or batch.places:
+        if batch.jobs or batch.gone or batch.places or batch.deleted:
             self._events += self._database.write(batch.save).result()
 
 

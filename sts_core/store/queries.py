@@ -92,10 +92,34 @@ def metric_names(connection: duckdb.DuckDBPyConnection, job: str) -> list[str]:
     return [name for (name,) in rows.fetchall()]
 
 
-def events(connection: duckdb.DuckDBPyConnection, job: str, after_seq: int = 0, limit: int = 1000) -> pd.DataFrame:
-    """What happened to a job after an event's number, in order: `seq, time, kind, payload` (JSON)."""
-    question = "select seq, time, kind, payload from events where job = ? and seq > ? order by seq limit ?"
-    return connection.execute(question, [job, after_seq, limit]).df()
+def newest_metrics(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame:
+    """The last value of each metric: `name, step, value`, in the order they were first told."""
+    question = """
+        select name, arg_max(step, seq) as step, arg_max(value, seq) as value from metrics where job = ?
+        group by name order by min(seq), name
+    """
+    return connection.execute(question, [job]).df()
+
+
+def at_steps(connection: duckdb.DuckDBPyConnection, job: str, but: Sequence[str] = ()) -> pd.DataFrame:
+    """Every metric but those named at every step: `name, step, value`; of one told twice the later counts."""
+    question = """
+        select name, step, arg_max(value, seq) as value from metrics
+        where job = ? and not list_contains(?, name) group by name, step order by name, step
+    """
+    return connection.execute(question, [job, list(but)]).df()
+
+
+def events(
+    connection: duckdb.DuckDBPyConnection, job: str, after_seq: int = 0, limit: int = 1000, kinds: Sequence[str] = ()
+) -> pd.DataFrame:
+    """What happened to a job after an event's number, in order: `seq, time, kind, payload` (JSON); of kinds, or all."""
+    question = """
+        select seq, time, kind, payload from events
+        where job = $job and seq > $after and (len($kinds) = 0 or list_contains($kinds, kind)) order by seq limit $limit
+    """
+    asked = {"job": job, "after": after_seq, "kinds": list(kinds), "limit": limit}
+    return connection.execute(question, asked).df()
 
 
 def evaluations(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
     any event               a row of events: job, seq, time, kind (its `event`) and what else it says as JSON
     … with a whole `step`   a row of metrics for each other number in it, NaN and infinity too. A table within is
                             told by its path: {"step": 20, "overlap": {"100": 0.4}} gives `overlap/100`
-    `evaluation`            a row of evaluations: phase (before, after), domain, metric, value, se, n, source
+    `evaluation`            a row of evaluations: phase (before, after, change), domain, metric, value, se, n, source
     `prediction`            a row of predictions: key, dims, scores, measure
 
 An event that lacks what its kind needs is kept as an event and gives no further row.
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 _LARGEST = 2**63 - 1
 _DEEPEST = 3
-PHASES = ("before", "after")
+PHASES = ("before", "after", "change")
 
 
 class Metric(NamedTuple):
@@ -31,7 +31,7 @@ class Metric(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The score of one domain before or after."""
+    """The score of one domain before or after, or the change between the two, question by question."""
 
     phase: str
     domain: str

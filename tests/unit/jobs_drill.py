@@ -16,6 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sts_core.errors import UserError
+from sts_core.jobs import launch
+from sts_core.jobs.events import append_event
 from sts_core.jobs.folder import RESULT, Job
 from sts_core.jobs.worker import main
 from sts_core.progress import Progress, Watcher
@@ -100,7 +102,27 @@ def vanish(job: Job, watch: Watcher) -> str:
     os._exit(9)
 
 
-DRILLS = {f.__name__: f for f in (count, wait, deaf, family, refuse, crash, fork, vanish)} | {"run": wait}
+def falter(job: Job, watch: Watcher) -> str:
+    """Gives up half-way the first time, with a child left behind; the next attempt goes on from there."""
+    (job.folder / RESULT).mkdir(exist_ok=True)
+    half = job.folder / RESULT / "half.txt"
+    append_event(job.folder, "step", step=job.attempt, loss=1 / job.attempt)
+    if job.attempt == 1:
+        half.write_text("half")
+        child = subprocess.Popen([sys.executable, "-c", DEAF_CHILD], stdout=subprocess.PIPE, start_new_session=True)
+        assert child.stdout is not None
+        child.stdout.readline()
+        (job.folder / "child").write_text(str(child.pid))
+        say("half done")
+        sys.stdout.flush()
+        os._exit(9)
+    say(f"found {half.read_text()}")
+    return RESULT
+
+
+DRILLS = {f.__name__: f for f in (count, wait, deaf, family, refuse, crash, fork, vanish, falter)}
+DRILLS |= {"run": wait, "sft": wait, "sae": count}
 
 if __name__ == "__main__":
+    launch.WORKER = (str(Path(__file__).resolve()),)  # the next in line is a drill too
     sys.exit(main(Path(sys.argv[1]), DRILLS))

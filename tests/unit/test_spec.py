@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from sts_core.errors import UserError
 from sts_core.spec import DOMAIN_NAME, Spec
-from sts_core.spec_file import apply_change
+from sts_core.spec_file import apply_change, to_toml
 from tests.tiny import as_toml
 
 LEAST: dict[str, Any] = {"model": "m", "sae": "s"}
@@ -248,3 +249,20 @@ def test_another_budget_leaves_all_else() -> None:
     quick = spec.with_budget(11, 12)
     assert [part.tokens for part in quick.sets] == [11, 12, 12]
     assert quick.with_budget(300, 100).domains[0] == spec.domains[0]
+
+
+_PLAIN = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**53), 2**53), st.booleans(),
+    st.floats(allow_nan=False),
+)  # fmt: skip
+_NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+_TABLES = st.recursive(
+    st.dictionaries(_NAMES, st.one_of(_PLAIN, st.lists(_PLAIN, max_size=3)), max_size=4),
+    lambda inner: st.dictionaries(_NAMES, st.one_of(_PLAIN, inner, st.lists(inner, max_size=3)), max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_TABLES)
+def test_whatever_is_written_as_toml_is_read_back_equal(values: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(values)) == values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
-from sts_core.spec_file import read_table
+from sts_core.spec_file import read_table, to_toml
 
 ARCHITECTURES = ("batchtopk", "topk")
 """SAELens' training architectures that need no sparsity coefficient to be tuned."""
@@ -206,19 +205,18 @@ class SaeSpec:
 
     def to_toml(self) -> str:
         """The spec as a file that `from_toml` reads back to an equal spec."""
-        plain = [f.name for f in fields(self) if f.name not in ("corpus", "sae", "base")]
-        lines = [f"{name} = {_toml(getattr(self, name))}" for name in plain]
-        for entry in self.corpus:
-            lines += ["", "[[corpus]]", f"data = {_toml(entry.data)}", f"share = {_toml(entry.share)}"]
-            if entry.columns:
-                columns = ", ".join(f"{key} = {_toml(value)}" for key, value in entry.columns.items())
-                lines.append(f"columns = {{ {columns} }}")
-            if entry.rows_per_chat != 1:
-                lines.append(f"rows_per_chat = {entry.rows_per_chat}")
-        for table in self.sae:
-            lines += ["", "[[sae]]", f"name = {_toml(table.name)}"]
-            lines += [f"{name} = {_toml(value)}" for name, value in table.changes.items()]
-        return "\n".join(lines) + "\n"
+        plain: dict[str, Any] = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("corpus", "sae", "base")
+        }
+        corpora = [_without_defaults(entry) for entry in self.corpus]
+        saes = [{"name": table.name, **table.changes} for table in self.sae]
+        return to_toml({**plain, "corpus": corpora, **({"sae": saes} if saes else {})})
+
+
+def _without_defaults(entry: CorpusSpec) -> dict[str, Any]:
+    more = {"columns": dict(entry.columns)} if entry.columns else {}
+    chats = {"rows_per_chat": entry.rows_per_chat} if entry.rows_per_chat != 1 else {}
+    return {"data": entry.data, "share": entry.share, **more, **chats}
 
 
 _WHOLE = {
@@ -235,10 +233,6 @@ def _tables(values: Mapping[str, Any], key: str, kind: type, hint: str) -> list[
     for table in tables:
         _known(table, [f.name for f in fields(kind)], f"a [[{key}]] table")
     return tables
-
-
-def _toml(value: str | float) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _known(values: Mapping[str, Any], known: list[str] | tuple[str, ...], where: str) -> None:

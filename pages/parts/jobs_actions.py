@@ -1,0 +1,123 @@
+"""What a person can do with a job: see its result, let it go on, do it once more, move it in line, delete it, note."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import streamlit as st
+
+from pages.parts.escape import plain
+from pages.parts.messages import told
+from pages.parts.progress import result_key
+from pages.parts.selection import show_next
+from sts_core.figures.numbers import size
+from sts_core.jobs import disk, launch, queue
+from sts_core.jobs.folder import Job
+from sts_core.jobs.watch import read
+from sts_core.store import keeper
+from sts_core.store.note import LONGEST, write_note
+
+CHOSEN = "job"
+"""The URL's name for the job that is looked at."""
+_MEASURES = "run"
+_WAYS: dict[queue.Way, tuple[str, str]] = {
+    "first": ("First", ":material/vertical_align_top:"),
+    "up": ("Up", ":material/arrow_upward:"),
+    "down": ("Down", ":material/arrow_downward:"),
+}
+"""A way to move in line -> its word and its sign."""
+
+
+def actions(job: Job) -> None:
+    """The buttons that make sense for a job that has ended; an active one has its own in the line."""
+    if job.active:
+        return
+    with st.container(horizontal=True, gap="xsmall", key=f"actions_{job.id}"):
+        if job.state == "done" and job.kind == _MEASURES:
+            _button(job, "Show", ":material/align_horizontal_left:", _show, "Look at its result on the Workbench.")
+        if job.state != "done" and job.kind:
+            help_ = "It goes on in its own folder, from the last checkpoint or part that is whole."
+            _button(job, "Resume", ":material/resume:", _resume, help_, "primary")
+        if job.kind and job.spec:
+            _button(job, "Run again", ":material/replay:", _again, "A new job with the same settings.")
+        _delete(job)
+
+
+def moves(job: Job, place: int, last: int) -> None:
+    """The buttons that move a waiting job; those that would change nothing cannot be pressed."""
+    for way, (word, icon) in _WAYS.items():
+        idle = place == (last if way == "down" else 0)
+        if st.button(word, key=f"{way}_{job.id}", icon=icon, type="tertiary", disabled=idle):
+            with told():
+                queue.move(job.id, way)
+                st.rerun()
+
+
+def note(job: Job, text: str) -> None:
+    """A field for a person's words on this job, kept as soon as they are typed."""
+    key = f"note_{job.id}"
+
+    def keep() -> None:
+        write_note(job.id, st.session_state[key])
+        keeper.catch_up()
+
+    st.text_area("Note", text, key=key, height=80, max_chars=LONGEST, on_change=keep, placeholder="Why this run?")
+
+
+def _button(
+    job: Job,
+    word: str,
+    icon: str,
+    do: Callable[[Job], None],
+    help_: str,
+    kind: Literal["primary", "secondary"] = "secondary",
+) -> None:
+    if st.button(word, key=f"{word}_{job.id}", icon=icon, help=help_, type=kind):
+        with told():
+            do(job)
+
+
+def _show(job: Job) -> None:
+    if key := result_key(job):
+        show_next(key)
+        st.switch_page("pages/views/workbench.py")
+
+
+def _resume(job: Job) -> None:
+    resumed = launch.resume(job.id)
+    st.toast(plain(f"Attempt {resumed.attempt}: {_standing(resumed)}"))
+    _drawn_anew(job.id)
+
+
+def _again(job: Job) -> None:
+    options = {"fresh": True} if job.kind == _MEASURES and job.state == "done" else {}
+    new = launch.clone(job.id, options=options)
+    st.toast(plain(f"A new job: {_standing(read(new))}"))
+    _drawn_anew(new)
+
+
+def _delete(job: Job) -> None:
+    room = size(disk.disk_use(job.id).total)
+    with st.popover(f"Delete ({room})", icon=":material/delete:", key=f"delete_{job.id}"):
+        kept = " A result that is in the store stays there." if job.kind == _MEASURES else ""
+        st.markdown(f"This removes the job's folder and all in it, {room}, for good.{kept}")
+        if st.button("Delete for good", key=f"delete_now_{job.id}", type="primary"):
+            with told():
+                st.toast(f"Deleted; that freed {size(disk.delete(job.id))}.")
+                _drawn_anew(None)
+
+
+def _standing(job: Job) -> str:
+    before = queue.waits_for(job)
+    return f"it waits for {before.title or before.id}." if before else "it begins."
+
+
+def _drawn_anew(chosen: str | None) -> None:
+    """Draw the whole page with what is true now, looking at this job."""
+    keeper.catch_up()
+    if chosen:
+        st.query_params[CHOSEN] = chosen
+    else:
+        st.query_params.pop(CHOSEN, None)
+    st.rerun()

@@ -1,0 +1,61 @@
+"""Two to five runs beside each other: their curves over one another, what they changed, and only what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import run_figures
+from pages.parts.escape import plain
+from pages.parts.run_data import Run
+from sts_core.figures.numbers import DASH, percent, with_error
+from sts_core.jobs.differences import differences
+
+
+def compare(runs: Sequence[Run]) -> None:
+    """Draw it."""
+    with st.container(key="answer", gap="small"):
+        st.title(plain(_headline(runs)), anchor=False)
+    rows = differences([run.spec for run in runs])
+    names = [_named(run, runs) for run in runs]
+    if rows:
+        table = pd.DataFrame([row.values for row in rows], columns=names, index=[row.name for row in rows])
+        st.dataframe(table.rename_axis("Setting"), alt="Settings that differ between the runs")
+    else:
+        st.caption("All their settings are the same.")
+    shown = [name for name in run_figures.TITLES if any(len(run.curves[name]) for run in runs)]
+    left, right = st.columns(2, gap="medium")
+    for i, name in enumerate(shown):
+        with (left, right)[i % 2]:
+            figure = run_figures.curves(runs, name)
+            run_figures.draw(figure, f"compare_{name}", run_figures.TITLES[name], f"compare-{name}")
+    st.header("What each changed", anchor=False)
+    st.dataframe(_changes(runs, names), placeholder=DASH, alt="Change of each domain in each run")
+
+
+def _headline(runs: Sequence[Run]) -> str:
+    ended = [(run.curves["loss"]["value"].iloc[-1], run.title) for run in runs if len(run.curves["loss"])]
+    if not ended:
+        return f"{len(runs)} runs; none has done a step yet."
+    best, name = min(ended)
+    return f"Of {len(runs)} runs, {name} has the lowest last loss: {best:.3g}."
+
+
+def _changes(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
+    columns = {}
+    for run, name in zip(runs, names, strict=True):
+        rows = pd.concat([run.target_changes("nll"), run.changes("nll")])
+        columns[name] = {
+            str(domain): with_error(value, se)
+            for domain, value, se in zip(rows["domain"], rows["value"], rows["se"], strict=True)
+        }
+        overlap = run.overlap()
+        columns[name]["overlap with its prediction"] = percent(overlap.share) if overlap else DASH
+    return pd.DataFrame(columns).rename_axis("Rise of the answer's negative log-likelihood")
+
+
+def _named(run: Run, runs: Sequence[Run]) -> str:
+    alike = sum(other.title == run.title for other in runs) > 1
+    return f"{run.title} ({run.job.id[-6:]})" if alike else run.title

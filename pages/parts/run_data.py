@@ -1,0 +1,144 @@
+"""What the pages know of fine-tuning runs: read from the database in one go, so that a page shows one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sts_core.errors import UserError
+from sts_core.figures.run_words import Overlap, Standing
+from sts_core.jobs.folder import Job
+from sts_core.jobs.watch import read as read_job
+from sts_core.store import queries, reading
+
+KIND = "sft"
+CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
+"""What a step tells, in the order it is shown."""
+MOST_EVENTS = 1_000
+K = 100
+"""The overlap@k that stands in headlines and tables."""
+_CHANGES = ["domain", "value", "se", "n"]
+
+
+class Run(NamedTuple):
+    """One run."""
+
+    job: Job
+    spec: Mapping[str, Any]
+    note: str
+    curves: dict[str, pd.DataFrame]
+    """Name -> `step, value, low, high`."""
+    trajectory: dict[str, dict[int, float]]
+    """Name of a checkpoint's number -> step -> value."""
+    evaluations: pd.DataFrame
+    prediction: Mapping[str, Any] | None
+    """What was foretold at launch: key, written, dims, scores, measure."""
+    events: pd.DataFrame
+    """Its checkpoints and stages."""
+    skipped: int
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return self.job.title or self.job.id
+
+    @property
+    def steps(self) -> int | None:
+        """How many it will have, once that is known."""
+        for payload in self.events[self.events["kind"] == "stage"]["payload"]:
+            stage = json.loads(payload)
+            if stage.get("unit") == "steps" and stage.get("total"):
+                return int(stage["total"])
+        return int(self.job.total) if self.job.unit == "steps" and self.job.total else None
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands, for a sentence."""
+        loss = self.curves["loss"]
+        first, last = (float(loss["value"].iloc[i]) if len(loss) else None for i in (0, -1))
+        step = int(loss["step"].iloc[-1]) if len(loss) else None
+        job = self.job
+        return Standing(job.state, step, self.steps, first, last, job.seconds, job.seconds_left, job.error)
+
+    def changes(self, metric: str) -> pd.DataFrame:
+        """`domain, value, se, n` between before and after, without the target set."""
+        return self._changes(metric, lambda name: name != "target")
+
+    def target_changes(self, metric: str) -> pd.DataFrame:
+        """The same of the target set alone."""
+        return self._changes(metric, lambda name: name == "target")
+
+    def overlap(self) -> Overlap | None:
+        """The newest overlap with the prediction; None while none is measured."""
+        shares = self.trajectory.get(f"overlap_{K}", {})
+        if not shares:
+            return None
+        step = max(shares)
+
+        def at(name: str) -> float | None:
+            return self.trajectory.get(name, {}).get(step)
+
+        nulls = {name: at(f"null_{name}_{K}") for name in ("noise", "activation", "matched", "chance")}
+        highest = max(
+            (name for name, v in nulls.items() if v is not None), key=lambda n: nulls[n] or 0, default="chance"
+        )
+        upper = at(f"null_{K}")
+        return Overlap(K, shares[step], highest, upper if upper is not None else nulls[highest] or 0.0,
+                       bool(at(f"claimed_{K}")))  # fmt: skip
+
+    def newest(self, name: str) -> float | None:
+        """The last value of a checkpoint's number."""
+        values = self.trajectory.get(name, {})
+        return values[max(values)] if values else None
+
+    def _changes(self, metric: str, chosen: Any) -> pd.DataFrame:
+        rows = self.evaluations
+        rows = rows[(rows["phase"] == "change") & (rows["metric"] == metric) & rows["domain"].map(chosen).astype(bool)]
+        return rows[_CHANGES].reset_index(drop=True)
+
+
+def listing(limit: int = 200) -> pd.DataFrame:
+    """The newest runs with their last loss and its sparkline."""
+    with reading.read() as view:
+        return queries.runs(view.connection, limit=limit, kinds=[KIND])
+
+
+def run(job: str) -> Run:
+    """All of one run; UserError when there is none of this id."""
+    now = read_job(job)
+    if now.kind != KIND:
+        raise UserError(f"{now.title or job} is no fine-tuning run", "Choose one of the table.")
+    with reading.read() as view:
+        connection = view.connection
+        told = queries.predictions(connection, job)
+        listed = queries.jobs(connection, limit=100_000, kinds=[KIND])
+        row = listed[listed["id"] == job]
+        return Run(
+            job=now,
+            spec=now.spec,
+            note=str(row["note"].iloc[0] or "") if len(row) else "",
+            curves={name: queries.curve(connection, job, name) for name in CURVES},
+            trajectory=_by_name(queries.at_steps(connection, job, but=(*CURVES, "epoch"))),
+            evaluations=queries.evaluations(connection, job),
+            prediction=_prediction(told),
+            events=queries.events(connection, job, limit=MOST_EVENTS, kinds=["checkpoint", "stage"]),
+            skipped=int(row["skipped"].iloc[0] or 0) if len(row) else 0,
+        )
+
+
+def _by_name(told: pd.DataFrame) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for name, step, value in zip(told["name"], told["step"], told["value"], strict=True):
+        found.setdefault(str(name), {})[int(step)] = float(value)
+    return found
+
+
+def _prediction(told: pd.DataFrame) -> Mapping[str, Any] | None:
+    if not len(told):
+        return None
+    row = told.iloc[0]
+    tables = {name: json.loads(row[name] or "null") for name in ("dims", "scores")}
+    return {"key": row["key"], "written": row["written"], "measure": row["measure"], **tables}

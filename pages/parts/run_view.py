@@ -1,0 +1,199 @@
+"""One fine-tuning run: its answer first, then how it learned, whether the prediction came true, and what it changed."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import run_figures
+from pages.parts.escape import plain
+from pages.parts.jobs_actions import actions, note
+from pages.parts.messages import told
+from pages.parts.progress import amounts, cancel_button, share
+from pages.parts.run_data import K, Run, run
+from sts_core.figures import run_words
+from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
+from sts_core.jobs.folder import RESULT
+
+EVERY = 2.0
+"""Seconds between two looks at a run that is under way."""
+LOG_LINES = 60
+_METRICS = {"nll": "Answer likelihood", "accuracy": "Accuracy"}
+
+
+def run_view(job: str) -> None:
+    """Draw it; while it runs, again and again."""
+    active = run(job).job.active
+    st.fragment(_live, run_every=EVERY if active else None)(job, active)
+
+
+def _live(job: str, active: bool) -> None:
+    with told():
+        now = run(job)
+        if now.job.active != active:
+            st.rerun()  # it has ended: what may be done with it has changed
+        draw(now)
+
+
+def draw(now: Run) -> None:
+    """The whole page of a run."""
+    changes = now.changes("nll")
+    with st.container(key="answer", gap="small"):
+        st.title(plain(run_words.run_headline(now.standing, changes, now.overlap())), anchor=False)
+        if now.job.state == "done":
+            st.markdown(f":gray[{plain(run_words.learned_words(now.standing))}.]")
+        _facts_line(now)
+    if now.job.active:
+        st.progress(share(now.job) or 0.0, text=plain(now.job.stage or "starting"))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(amounts(now.job) or "The size of the work is not known yet.")
+            cancel_button(now.job)
+    elif now.job.error:
+        st.error(plain(now.job.hint or " "), title=plain(now.job.error), icon=":material/error:")
+    actions(now.job)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _learning(now)
+    with right:
+        _prediction(now)
+    _changed(now, changes)
+    _below(now)
+
+
+def _facts_line(now: Run) -> None:
+    began = day(now.job.started.isoformat(), clock=True) if now.job.started else "not started"
+    parts = [run_figures.origin([now]), began, duration(now.job.seconds)]
+    st.markdown(f":gray[:material/schedule: {plain(' · '.join(parts))}]")
+
+
+def _learning(now: Run) -> None:
+    shown = [name for name in run_figures.TITLES if len(now.curves[name])]
+    if not shown:
+        st.caption("No step is done yet: the loss appears here from the first one on.")
+        return
+    name = st.segmented_control(
+        "Curve", shown, format_func=lambda key: run_figures.AXES[key].split(",")[0], default=shown[0], required=True,
+        key="curve", bind="query-params",
+    )  # fmt: skip
+    name = name if name in shown else shown[0]
+    run_figures.draw(run_figures.curves([now], name), "curve_figure", run_figures.TITLES[name], f"{name}-{now.job.id}")
+    _csv(now.curves[name], f"{name}-{now.job.id}")
+
+
+def _prediction(now: Run) -> None:
+    if now.prediction is None:
+        st.caption(
+            "This run was started without a prediction, so there is nothing to hold it against. Name a finished result "
+            "as its prediction to see whether the features that it names really shift."
+        )
+        return
+    if not now.trajectory.get(f"overlap_{K}"):
+        st.caption("A prediction was written down at launch. It is held against the model at the first checkpoint.")
+        return
+    words = run_words.hold_words(
+        bool(now.newest("trouble")), now.newest("residual_cosine"), (now.newest("r2_base"), now.newest("r2_tuned"))
+    )
+    st.markdown(f"{':orange[:material/warning:]' if now.newest('trouble') else ':material/check:'} {plain(words)}")
+    title = run_words.trajectory_title(K)
+    run_figures.draw(run_figures.trajectory(now), "trajectory", title, f"trajectory-{now.job.id}")
+    _csv(pd.DataFrame(now.trajectory).rename_axis("step").reset_index(), f"trajectory-{now.job.id}")
+
+
+def _changed(now: Run, changes: pd.DataFrame) -> None:
+    st.header("Before and after", anchor=False)
+    metrics = [name for name in _METRICS if len(now.changes(name))]
+    if not metrics:
+        waits = now.job.active and len(now.evaluations)
+        st.caption(
+            "Every domain was scored before the first step; it is scored again after the last."
+            if waits
+            else "Nothing was measured before and after."
+        )
+        return
+    metric = st.segmented_control(
+        "Measure", metrics, format_func=_METRICS.__getitem__, default=metrics[0], required=True, key="measure",
+        bind="query-params",
+    )  # fmt: skip
+    metric = metric if metric in metrics else metrics[0]
+    table = now.changes(metric)
+    left, right = st.columns([0.6, 0.4], gap="medium")
+    with left:
+        figure = run_figures.changes(now, table, metric)
+        run_figures.draw(figure, "changes", run_words.changes_title(metric), f"changes-{metric}-{now.job.id}")
+        _csv(table, f"changes-{metric}-{now.job.id}")
+    with right:
+        target = now.target_changes(metric)
+        if len(target):
+            row = target.iloc[0]
+            st.markdown(
+                f"**On the training set's own held-out rows**: {plain(with_error(row['value'], row['se']))} "
+                f"({count(row['n'])} rows). {plain(run_words.METRICS[metric].capitalize())}."
+            )
+        st.dataframe(_before_after(now, metric), hide_index=True, placeholder=DASH, alt="Each domain before and after")
+
+
+def _before_after(now: Run, metric: str) -> list[dict[str, str]]:
+    rows = now.evaluations[now.evaluations["metric"] == metric]
+    found = []
+    for domain in dict.fromkeys(rows["domain"]):
+        own = rows[rows["domain"] == domain].set_index("phase")
+        told_of = {phase: own.loc[phase] for phase in ("before", "after", "change") if phase in own.index}
+        found.append(
+            {
+                "Domain": domain,
+                **{
+                    label: with_error(told_of[phase]["value"], told_of[phase]["se"]) if phase in told_of else DASH
+                    for phase, label in (("before", "Before"), ("after", "After"))
+                },
+                "Change": signed(told_of["change"]["value"]) if "change" in told_of else DASH,
+            }
+        )
+    return found
+
+
+def _below(now: Run) -> None:
+    """What is folded: the prediction as it was written, checkpoints, note, settings, log."""
+    if now.prediction is not None:
+        with st.expander("The prediction, as it was written before the first step", icon=":material/lock:"):
+            st.caption(plain(f"{now.prediction['measure']}; result {now.prediction['key']}"))
+            st.json({name: now.prediction[name] for name in ("scores", "dims")}, expanded=1)
+    checkpoints = _checkpoints(now)
+    with st.expander(f"Checkpoints and artefacts ({count(len(checkpoints))})", icon=":material/inventory_2:"):
+        st.caption(plain(f"In {now.job.folder / RESULT}"))
+        if checkpoints:
+            st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
+    with st.expander("Settings and note", icon=":material/receipt_long:"):
+        st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
+        note(now.job, now.note)
+    with st.expander("Log", icon=":material/notes:"):
+        lines = "\n".join(now.job.log_tail(LOG_LINES)) or "The worker printed nothing."
+        st.code(lines, language=None, wrap_lines=True)
+    if now.skipped:
+        st.caption(f"{count(now.skipped)} lines of its events could not be understood and are left out.")
+
+
+def _checkpoints(now: Run) -> list[dict[str, str]]:
+    rows = []
+    for payload in now.events[now.events["kind"] == "checkpoint"]["payload"]:
+        told_of = json.loads(payload)
+        step = told_of.get("step")
+        overlap = now.trajectory.get(f"overlap_{K}", {}).get(step)
+        rows.append(
+            {
+                "Step": count(step) if isinstance(step, int) else DASH,
+                "Folder": str(told_of.get("name", "")),
+                "Size": size(told_of.get("bytes")),
+                f"Overlap@{K}": percent(overlap),
+                "Residual cosine": number(now.trajectory.get("residual_cosine", {}).get(step)),
+            }
+        )
+    return rows
+
+
+def _csv(table: pd.DataFrame, name: str) -> None:
+    st.download_button(
+        "CSV", table.to_csv(index=False), f"{name}.csv", "text/csv", type="tertiary", icon=":material/download:",
+        on_click="ignore", key=f"csv_{name}", help="The numbers of this figure.",
+    )  # fmt: skip

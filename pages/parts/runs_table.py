@@ -1,0 +1,83 @@
+"""The table of fine-tuning runs: how each stands, its loss as a small line, and what tells it from the others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.messages import show_empty
+from sts_core.figures.numbers import DASH, duration
+from sts_core.jobs.differences import told_apart
+
+STATES = {
+    "waiting": "⏳ waiting",
+    "running": "▶ running",
+    "done": "✓ done",
+    "failed": "✕ failed",
+    "cancelled": "⊘ cancelled",
+    "dead": "✕ vanished",
+}
+"""A sign and a word, so that neither colour nor shape carries the meaning alone."""
+MOST_COMPARED = 5
+
+
+def runs_table(runs: pd.DataFrame) -> list[str]:
+    """Draw it; the ids of the rows that are picked."""
+    if runs.empty:
+        show_empty("No run yet", "Start one above, or in a terminal: sts sft cache/demo/sft.toml")
+        return []
+    ids = list(runs["id"])
+    picked = st.dataframe(
+        shown(runs),
+        hide_index=True,
+        height=min(72 + 35 * len(runs), 460),
+        column_config=_columns(),
+        placeholder=DASH,
+        key="runs",
+        on_select="rerun",
+        selection_mode="multi-row",
+        alt="Fine-tuning runs, newest first",
+    )
+    rows: list[int] = picked["selection"]["rows"]
+    return [ids[row] for row in rows if row < len(ids)]
+
+
+def shown(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows as the table shows them."""
+    specs = [json.loads(text or "{}") for text in runs["spec"]]
+    return pd.DataFrame(
+        {
+            "state": [STATES.get(state, state) for state in runs["state"]],
+            "title": runs["title"],
+            "data": [_data(spec) for spec in specs],
+            "loss": [list(line) for line in runs["sparkline"]],
+            "last": runs["last"],
+            "done": [
+                100 * done / total if total else None for done, total in zip(runs["done"], runs["total"], strict=True)
+            ],
+            "took": [duration(None if pd.isna(seconds) else seconds) for seconds in runs["seconds"]],
+            "differs": [told_apart(spec, specs[:i] + specs[i + 1 :]) for i, spec in enumerate(specs)],
+        }
+    )
+
+
+def _data(spec: dict[str, Any]) -> str:
+    target = spec.get("target")
+    return str(target.get("data", "")).rsplit("/", 1)[-1] if isinstance(target, dict) else ""
+
+
+def _columns() -> dict[str, Any]:
+    column = st.column_config
+    return {
+        "state": column.TextColumn("Status", pinned=True, width="small"),
+        "title": column.TextColumn("Run", width="medium"),
+        "data": column.TextColumn("Data", width="small"),
+        "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
+        "last": column.NumberColumn("Last loss", format="%.3f"),
+        "done": column.ProgressColumn("Done", format="%.0f %%", min_value=0, max_value=100),
+        "took": column.TextColumn("Time", width="small"),
+        "differs": column.TextColumn("Differs by", help="Settings that are not the same in all these runs."),
+    }

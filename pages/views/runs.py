@@ -1,0 +1,95 @@
+"""Fine-tuning runs: start one, watch it, see what it changed and whether the prediction came true, compare several."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.context import context_bar
+from pages.parts.launch_form import launch_form
+from pages.parts.messages import show_error, told
+from pages.parts.run_compare import compare
+from pages.parts.run_data import Run, listing, run
+from pages.parts.run_view import run_view
+from pages.parts.runs_table import MOST_COMPARED, runs_table
+from pages.parts.selection import Selection
+from sts_core.errors import UserError
+from sts_core.figures.numbers import count
+
+EVERY = 3.0
+"""Seconds between two looks at the table while something runs."""
+_RUN, _COMPARE = "run", "compare"
+
+
+def page() -> None:
+    selection = context_bar()
+    asked = st.query_params.get(_RUN, "")
+    together = st.query_params.get_all(_COMPARE)[:MOST_COMPARED]
+    if asked or together:
+        st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=_open, args=([],))
+    if asked:
+        run_view(asked)
+    elif together:
+        compare(_found(together))
+    else:
+        overview(selection)
+
+
+def overview(selection: Selection) -> None:
+    """The table, and the form that starts a run."""
+    runs = listing()
+    active = runs["state"].isin(["waiting", "running"])
+    with st.container(key="answer", gap="small"):
+        st.title(headline(len(runs), int(active.sum())), anchor=False)
+        st.markdown(
+            ":gray[A run fine-tunes a model in the background, goes on when this page is closed, and tells at every "
+            "checkpoint whether the features that were predicted really shift.]"
+        )
+    launch_form(selection)
+    st.fragment(_table, run_every=EVERY if active.any() else None)()
+
+
+def headline(runs: int, active: int) -> str:
+    """How many there are, and how many are under way."""
+    if not runs:
+        return "No fine-tuning run yet."
+    kept = "one run is kept" if runs == 1 else f"{count(runs)} runs are kept"
+    going = "none is under way" if not active else "one is under way" if active == 1 else f"{active} are under way"
+    return f"{kept.capitalize()}; {going}."
+
+
+def _table() -> None:
+    with told():
+        picked = runs_table(listing())
+        if not picked:
+            st.caption("Pick one run to open it, or two to five to compare them.")
+        elif len(picked) > MOST_COMPARED:
+            st.caption(f"{len(picked)} runs are picked; at most {MOST_COMPARED} can be compared.")
+        else:
+            label = "Open this run" if len(picked) == 1 else f"Compare these {len(picked)} runs"
+            if st.button(label, type="primary", icon=":material/open_in_full:", on_click=_open, args=(picked,)):
+                st.rerun()
+
+
+def _open(jobs: list[str]) -> None:
+    """Put one run, several, or none into the URL."""
+    for name in (_RUN, _COMPARE):
+        if name in st.query_params:
+            del st.query_params[name]
+    if len(jobs) == 1:
+        st.query_params[_RUN] = jobs[0]
+    elif jobs:
+        st.query_params[_COMPARE] = jobs
+
+
+def _found(jobs: list[str]) -> list[Run]:
+    found = []
+    for job in dict.fromkeys(jobs):
+        try:
+            found.append(run(job))
+        except UserError as error:
+            show_error(error)
+    return found
+
+
+with told():
+    page()

@@ -1,0 +1,137 @@
+"""The sentences of a fine-tuning run: how it stands, what it changed, and whether the prediction came true."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from sts_core.figures.numbers import count, duration, known, number, percent
+
+METRICS = {
+    "nll": "negative log-likelihood of the gold answer, nats a token",
+    "accuracy": "accuracy, share of questions",
+}
+"""A metric's key -> what it is and its unit."""
+WORSE = {"nll": 1, "accuracy": -1}
+"""The sign of a change for the worse."""
+NULLS = {
+    "noise": "rounding alone", "activation": "ranking features by how active they are",
+    "matched": "equally active features", "chance": "chance",
+}  # fmt: skip
+NULL_NAMES = {"noise": "rounding", "activation": "activation", "matched": "matched", "chance": "chance"}
+
+
+class Standing(NamedTuple):
+    """A run as far as it has come."""
+
+    state: str
+    step: int | None
+    steps: int | None
+    first_loss: float | None
+    last_loss: float | None
+    seconds: float | None
+    seconds_left: float | None = None
+    error: str = ""
+
+
+class Overlap(NamedTuple):
+    """How many of the k features that were predicted really shifted."""
+
+    k: int
+    share: float
+    null: str
+    """The name of the highest null."""
+    null_share: float
+    claimed: bool
+
+
+def run_headline(run: Standing, changes: pd.DataFrame, overlap: Overlap | None) -> str:
+    """One sentence on how a run stands or what came of it. `changes` has `domain, value, se` of one metric."""
+    if run.state == "waiting":
+        return "This run waits for its turn."
+    if run.state == "running":
+        return _under_way(run)
+    if run.state != "done":
+        return _broken_off(run)
+    found = [overlap_words(overlap)] if overlap is not None else []
+    found += [changed_words(changes)] if len(changes) else []
+    text = "; ".join(found) or learned_words(run)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def learned_words(run: Standing) -> str:
+    """`In 60 steps the loss fell from 2.14 to 0.678 (−68 %)`."""
+    steps = f"In {count(run.step)} steps" if run.step else "The run is done"
+    first, last = run.first_loss, run.last_loss
+    if first is None or last is None or not known(first) or not known(last) or not first:
+        return steps
+    way = "fell" if last < first else "rose"
+    return f"{steps} the loss {way} from {number(first)} to {number(last)} ({percent(last / first - 1)})"
+
+
+def changed_words(changes: pd.DataFrame, metric: str = "nll") -> str:
+    """`5 of 14 domains got worse, 2 better, by more than two standard errors`."""
+    measured = [
+        (v * WORSE.get(metric, 1), se) for v, se in zip(changes["value"], changes["se"], strict=True) if known(v)
+    ]
+    if not measured:
+        return "no domain was measured before and after"
+    worse = sum(known(se) and value > 2 * se for value, se in measured)
+    better = sum(known(se) and value < -2 * se for value, se in measured)
+    of = f"of {count(len(measured))} domains"
+    if not worse and not better:
+        return f"no domain {of} changed by more than two standard errors"
+    got = f"{count(worse)} {of} got worse" if worse else f"none {of} got worse"
+    return f"{got} and {count(better) if better else 'none'} better by more than two standard errors"
+
+
+def overlap_words(overlap: Overlap) -> str:
+    """`70 of the 100 predicted features really shifted, where rounding alone gives 72: no claim`."""
+    shared, null = round(overlap.share * overlap.k), round(overlap.null_share * overlap.k)
+    verdict = "more than any null explains" if overlap.claimed else "no claim"
+    reason = NULLS.get(overlap.null, overlap.null)
+    shifted = f"{count(shared)} of the {count(overlap.k)} predicted features really shifted"
+    return f"{shifted}, where {reason} gives {count(null)}: {verdict}"
+
+
+def changes_title(metric: str, unit: str = "domain") -> str:
+    """The question the figure of changes answers."""
+    return "What did the fine-tune change elsewhere?" if unit == "domain" else "What did it change?"
+
+
+def changes_axis(metric: str) -> str:
+    """The quantity along the axis, and which way is worse."""
+    if metric == "accuracy":
+        return "change of accuracy (right is better)"
+    return "rise of the answer's negative log-likelihood, nats a token (right is worse)"
+
+
+def trajectory_title(k: int) -> str:
+    """The question the trajectory answers."""
+    return f"Do the {count(k)} features that were predicted really shift?"
+
+
+def hold_words(trouble: bool, cosine: float | None, r2: tuple[float | None, float | None]) -> str:
+    """Whether the features may be read on the fine-tuned model at all; told before any overlap."""
+    before, after = r2
+    figures = f"residual cosine {number(cosine)}, R² {number(before)} before and {number(after)} after"
+    if trouble:
+        return f"The SAE no longer describes this model well ({figures}): do not trust its features here."
+    return f"The SAE still holds on the fine-tuned model: {figures}."
+
+
+def _under_way(run: Standing) -> str:
+    if run.step is None or not known(run.last_loss):
+        return "This run has begun; no step is done yet."
+    of = f" of {count(run.steps)}" if run.steps else ""
+    since = f", from {number(run.first_loss)} at the start" if known(run.first_loss) and run.step > 1 else ""
+    left = f"; {duration(run.seconds_left)} left" if known(run.seconds_left) else ""
+    return f"Step {count(run.step)}{of}: the loss is {number(run.last_loss)}{since}{left}."
+
+
+def _broken_off(run: Standing) -> str:
+    verb = {"failed": "failed", "cancelled": "was cancelled", "dead": "vanished"}.get(run.state, run.state)
+    where = f" after step {count(run.step)}" if run.step else " before its first step"
+    why = f": {run.error.rstrip('.')}" if run.error else ""
+    return f"This run {verb}{where}{why}."

@@ -1,0 +1,43 @@
+"""What differs between the settings of several jobs: only that, under the names a spec has for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+ABSENT = "—"
+
+
+class Difference(NamedTuple):
+    """A setting that is not the same for all."""
+
+    name: str
+    """With the tables it stands in: `lora.rank`."""
+    values: tuple[str, ...]
+    """One a job, as it is written in a spec; a dash where a job does not have it."""
+
+
+def differences(specs: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """The settings that differ, in the order the specs have them."""
+    flat = [_flat(spec) for spec in specs]
+    names = list(dict.fromkeys(name for one in flat for name in one))
+    rows = [Difference(name, tuple(one.get(name, ABSENT) for one in flat)) for name in names]
+    return [row for row in rows if len(set(row.values)) > 1]
+
+
+def told_apart(spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]], most: int = 3) -> str:
+    """What tells one job from those beside it: `learning_rate 0.0001, seed 1`; empty when nothing does."""
+    found = [f"{row.name.rsplit('.', 1)[-1]} {row.values[0]}" for row in differences([spec, *others])]
+    more = f", {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, part in value.items():
+        if isinstance(part, Mapping):
+            found |= _flat(part, f"{path}{name}.")
+        else:
+            found[path + name] = part if isinstance(part, str) else json.dumps(part, ensure_ascii=False)
+    return found

@@ -1,0 +1,173 @@
+"""What a fine-tune will do, found out without doing it: rows, steps, tokens, time, memory, disk (`sts sft --plan`)."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+
+from sts_core import folders
+from sts_core.errors import UserError, nearest
+from sts_core.nets.describe import ModelInfo, find_model
+from sts_core.nets.device import choose_device, choose_dtype
+from sts_core.nets.tokenizer import load_tokenizer
+from sts_core.train.sft.rows import training_rows
+from sts_core.train.sft.spec import SftSpec
+
+_FIRST_GUESS = {"cpu": 150.0, "mps": 800.0, "cuda": 8_000.0}
+"""Tokens a second that a 135M model trains on, until this machine has measured its own."""
+_GUESSED_FOR = 135e6
+_START_UP = 15.0
+"""Seconds until the first step."""
+_OVERHEAD_GB = 1.0
+"""What Python, torch, transformers and TRL hold before any weight is loaded."""
+_KEPT_A_LAYER = 40
+"""Numbers that a layer keeps of a token for the way back, in widths of the residual stream."""
+
+
+class Size(NamedTuple):
+    """Numbers of parameters."""
+
+    model: int
+    trained: int
+
+
+def plain_model(spec: SftSpec) -> ModelInfo:
+    """The model of a spec; an adapter is refused, since its base and it would be trained as one."""
+    info = find_model(spec.model)
+    if info.adapter:
+        raise UserError(f"{spec.model} is an adapter", "Merge it into its model with PEFT and name that folder.")
+    return info
+
+
+def size(spec: SftSpec, info: ModelInfo) -> Size:
+    """Parameters of the model and those that are trained, from the headers of its weights."""
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(info.folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as file:
+                shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError):
+            raise UserError(f"The weights of {info.name} cannot be read", "Copy or save the model again.") from None
+    whole = sum(math.prod(shape) for shape in shapes.values())
+    if spec.method == "full":
+        return Size(whole, whole)
+    linear = {name: shape for name, shape in shapes.items() if _linear_of_a_block(name, shape)}
+    modules = {name.removesuffix(".weight").rpartition(".")[2] for name in linear}
+    if isinstance(spec.lora.targets, tuple):
+        for target in spec.lora.targets:
+            if target not in modules:
+                hint = f"Its linear modules are: {', '.join(sorted(modules))}."
+                raise UserError(f"{info.name} has no module {target!r} for LoRA{nearest(target, modules)}", hint)
+        modules &= set(spec.lora.targets)
+    chosen = [s for name, s in linear.items() if name.removesuffix(".weight").rpartition(".")[2] in modules]
+    return Size(whole, sum(spec.lora.rank * sum(shape) for shape in chosen))
+
+
+def _linear_of_a_block(name: str, shape: list[int]) -> bool:
+    """A matrix of a numbered block: the embedding and the head have no number."""
+    return len(shape) == 2 and name.endswith(".weight") and any(part.isdecimal() for part in name.split("."))
+
+
+def plan(spec: SftSpec) -> dict[str, Any]:
+    """The plan as JSON values. All that can be wrong with the spec, the model's files and the data is told here."""
+    info = plain_model(spec)
+    rows = training_rows(spec, load_tokenizer(info), info.context)
+    device = choose_device(spec.device)
+    dtype = choose_dtype(spec.dtype, device)
+    sizes = size(spec, info)
+    longest = max(len(row.ids) for row in rows.rows)
+    total = spec.total_steps(len(rows.rows))
+    epochs = total / math.ceil(len(rows.rows) / spec.batch)
+    tokens = round(rows.tokens * epochs)
+    known = remembered_rate(spec, info, device, dtype)
+    rate = known or _FIRST_GUESS[device.split(":")[0]] * _GUESSED_FOR / max(sizes.model, 1) * spec.processes
+    each = _checkpoint_bytes(sizes)
+    made = math.ceil(total / spec.checkpoint_steps(total))
+    kept = min(made, spec.keep_checkpoints or made)
+    return {
+        "model": info.public(), "device": device, "dtype": dtype, "method": spec.method,
+        "parameters": {"model": sizes.model, "trained": sizes.trained},
+        "rows": {
+            "records": rows.records, "train": len(rows.rows), "evaluation": len(rows.evaluation),
+            "never_trained_on": rows.queried, "dropped": rows.dropped, "shortened": rows.shortened,
+            "longest": longest, "learned_tokens": sum(row.learned for row in rows.rows),
+        },
+        "steps": total, "epochs": round(epochs, 3), "tokens": tokens,
+        "batch": {"rows": spec.batch, "at_once": spec.rows_at_once, "accumulation": spec.accumulation},
+        "checkpoints": {"every": spec.checkpoint_steps(total), "made": made, "kept": kept, "bytes_each": each},
+        "work": {
+            "seconds": round(tokens / rate + _START_UP, 1),
+            "rate": round(rate, 1), "rate_measured_here": known is not None,
+            "memory_gb": round(_memory_gb(spec, info, sizes, dtype, longest), 2),
+            "disk_gb": round(each * (kept + 1) / 1e9, 3),
+        },
+        "warnings": rows.warnings + _warnings(spec, total, epochs),
+    }  # fmt: skip
+
+
+def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:
+    """Refuse to begin where not even two checkpoints have room: the old one stays until the new one is whole."""
+    needed, free = 2 * _checkpoint_bytes(size(spec, info)), shutil.disk_usage(out).free
+    if free < needed:
+        raise UserError(
+            f"There is too little room in {out}: two checkpoints need {needed / 1e6:,.0f} MB, "
+            f"{free / 1e6:,.0f} MB are free",
+            "Free some space, or put the cache on another disk (STS_CACHE).",
+        )
+
+
+def remembered_rate(spec: SftSpec, info: ModelInfo, device: str, dtype: str) -> float | None:
+    """Tokens a second that such a training reached on this machine before."""
+    return _rates().get(_rate_key(spec, info, device, dtype))
+
+
+def remember_rate(spec: SftSpec, info: ModelInfo, device: str, dtype: str, rate: float) -> None:
+    """Keep what a run reached, for the next plan."""
+    folders.atomic_json(_rates_file(), {**_rates(), _rate_key(spec, info, device, dtype): round(rate, 1)})
+
+
+def _rate_key(spec: SftSpec, info: ModelInfo, device: str, dtype: str) -> str:
+    again = "/checkpointing" if spec.gradient_checkpointing else ""
+    return f"{info.revision}/{spec.method}/{device}x{spec.processes}/{dtype}{again}"
+
+
+def _rates_file() -> Path:
+    return folders.cache() / "training-rates.json"
+
+
+def _rates() -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in json.loads(_rates_file().read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _checkpoint_bytes(sizes: Size) -> int:
+    """The trained weights and their two moments, in float32."""
+    return sizes.trained * 3 * 4
+
+
+def _memory_gb(spec: SftSpec, info: ModelInfo, sizes: Size, dtype: str, longest: int) -> float:
+    """On each device: weights, gradients and moments, and what the layers keep of the longest batch."""
+    weight = 4 if spec.method == "full" or dtype == "float32" else 2
+    kept = 1 if spec.gradient_checkpointing else _KEPT_A_LAYER
+    tokens = spec.rows_at_once * longest
+    activations = tokens * info.width * info.layers * kept * (4 if dtype == "float32" else 2)
+    states = sizes.model * weight + sizes.trained * (12 if spec.method == "full" else 16)
+    return _OVERHEAD_GB + (states / spec.processes + activations) / 1e9
+
+
+def _warnings(spec: SftSpec, total: int, epochs: float) -> list[str]:
+    told = []
+    if epochs > 20:
+        told.append(f"The rows are passed over {epochs:,.0f} times: the model will learn them by heart.")
+    if spec.checkpoint_steps(total) > total:
+        told.append(
+            f"checkpoint_every is {spec.checkpoint_every:,}, the run has {total:,} steps: only its end is kept."
+        )
+    return told

@@ -1,0 +1,226 @@
+"""A fine-tune from end to end: prediction written down, scored before, trained, watched at checkpoints, scored after.
+
+Beside what the training leaves (`training`) its folder holds
+
+prediction.json       what was foretold, written before the first step and never again
+rows.parquet          the scores before and after, row by row
+shift/step-000020/    what had really shifted at that checkpoint (`measure.tuned`)
+shift.parquet         the same of the last one, with groups.safetensors
+
+Whatever is there already is not done again: the same call goes on with what a kill left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sts_core.errors import UserError
+from sts_core.folders import DEMO, atomic_json, ensure
+from sts_core.progress import Watcher, silent
+from sts_core.results import shelf
+from sts_core.results.folder import Result
+from sts_core.results.outcomes.reading import OWN
+from sts_core.results.outcomes.rows import AFTER, BEFORE, FILE, RowValue, changes, read_rows, scores
+from sts_core.spec import DataSpec
+from sts_core.train.sft.spec import SetSpec, SftSpec
+from sts_core.train.sft.trainer import Tell
+
+PREDICTION, SHIFT = "prediction.json", "shift"
+MEASURE = "STS act, signed harm in answer log-likelihood, Spearman"
+"""What the prediction will be judged by, fixed before looking (METHOD 6)."""
+TOP = 100
+_POINT = "point.json"
+
+
+def run_sft(spec: SftSpec, out: Path, watch: Watcher = silent, tell: Tell = lambda _event, _details: None) -> Path:
+    """Do all of it, or go on with it; `tell` hears every event, again what was told before a kill."""
+    from sts_core.train.sft.training import train
+
+    ensure(out)
+    prediction = _foretell(spec, out, tell) if spec.prediction else None
+    _evaluate(spec, out, BEFORE, spec.model, watch, tell)
+    watching = _Watching(prediction, spec, out, watch, tell) if prediction else None
+    trained = train(spec, out, watch, tell, watching.at_checkpoint if watching else lambda _step, _folder: None)
+    if watching:
+        watching.finish()
+    _evaluate(spec, out, AFTER, str(trained.model), watch, tell)
+    return out
+
+
+def find_prediction(name: str) -> Path:
+    """The finished result behind a folder, a key of the store, or the shipped demo's key."""
+    folder = Path(name).expanduser()
+    if (folder / "manifest.json").is_file():
+        return folder
+    found = shelf.find(name)
+    demo = DEMO / "result"
+    if found is None and (demo / "manifest.json").is_file() and Result(demo).manifest.get("key") == name:
+        found = demo
+    if found is None:
+        raise UserError(
+            f"There is no finished result {name!r} to hold the run against",
+            "Name the folder of a finished `sts run`, or leave prediction out.",
+        )
+    return found
+
+
+def _foretell(spec: SftSpec, out: Path, tell: Tell) -> Path:
+    """Write the prediction down, once; where the result lies."""
+    folder = find_prediction(str(spec.prediction))
+    result = Result(folder)
+    _check_same(spec, result)
+    path = out / PREDICTION
+    if not path.is_file():
+        atomic_json(path, _told(result))
+    told = json.loads(path.read_text(encoding="utf-8"))
+    if told["key"] != result.manifest.get("key"):
+        raise UserError(
+            f"This run was started with the prediction {told['key']}, not {result.manifest.get('key')}",
+            "A prediction cannot be changed after launch; start a new run.",
+        )
+    tell("prediction", {name: told[name] for name in ("key", "dims", "scores", "measure")})
+    return folder
+
+
+def _told(result: Result) -> dict[str, Any]:
+    scores = result.scores(n=min(TOP, len(result.shift)))
+    leading = result.shift.sort_values(["shift_icl", "feature"], ascending=[False, True])["feature"].head(TOP)
+    return {
+        "key": result.manifest["key"], "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dims": [int(feature) for feature in leading],
+        "scores": [
+            {"domain": row["domain"], "metric": row["metric"], "value": row["value"], "se": _number(row["se"])}
+            for row in scores.to_dict("records")
+        ],
+        "measure": MEASURE,
+    }  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _check_same(spec: SftSpec, result: Result) -> None:
+    """A prediction is for one model and one training set."""
+    from sts_core.fingerprint import sha256_file
+    from sts_core.nets.describe import find_model
+    from sts_core.text.sources import locate
+
+    then = result.manifest["resolved"]
+    if find_model(spec.model).revision != then["model"]["revision"]:
+        raise UserError(
+            f"The prediction was made for {then['model']['name']}, not for {spec.model}",
+            "Measure a prediction of this model, or leave prediction out.",
+        )
+    if sha256_file(locate(spec.target.data)) != then["files"]["target"]["data"]:
+        raise UserError(
+            f"The prediction was made for another training set than {spec.target.data}",
+            "Measure a prediction of this set, or leave prediction out.",
+        )
+
+
+class _Watching:
+    """Holds every checkpoint against the prediction."""
+
+    def __init__(self, prediction: Path, spec: SftSpec, out: Path, watch: Watcher, tell: Tell) -> None:
+        self._prediction, self._spec, self._out = prediction, spec, out
+        self._watch, self._tell = watch, tell
+        self._missed: dict[int, Path] = {}
+        self._held: Any = None
+        self._told: set[str] = set()
+
+    def at_checkpoint(self, step: int, folder: Path) -> None:
+        """Measure what has really shifted by then; where the memory is too small beside the training, afterwards."""
+        import torch
+
+        try:
+            self._measure(step, folder)
+        except (torch.OutOfMemoryError, MemoryError):
+            self._missed[step] = folder
+            self._tell("trajectory postponed", {"at": step, "why": "the memory is too small beside the training"})
+
+    def finish(self) -> None:
+        """What was postponed; then the last checkpoint's shift becomes the run's."""
+        for step, folder in self._missed.items():
+            if folder.is_dir():
+                self._measure(step, folder)
+        done = sorted(path for path in (self._out / SHIFT).glob("step-*") if (path / _POINT).is_file())
+        for place in done:
+            self._tell_point(place)
+        if not done:
+            return
+        for name in ("shift.parquet", "groups.safetensors"):
+            part = self._out / f".{name}.part"
+            shutil.copyfile(done[-1] / name, part)
+            os.replace(part, self._out / name)
+        last, own = (_json(folder / "manifest.json") for folder in (done[-1], self._out))
+        atomic_json(self._out / "manifest.json", {
+            **own, "prediction": last["prediction"], "resolved": last["resolved"], "sets": last["sets"],
+            "holds": last["holds"], "measured": last["spec"],
+        })  # fmt: skip
+
+    def _measure(self, step: int, folder: Path) -> None:
+        from sts_core.measure.tuned import Watch, trajectory_point
+        from sts_core.nets.device import keep_memory
+
+        place = self._out / SHIFT / folder.name
+        if not (place / _POINT).is_file():
+            self._held = self._held or Watch(self._prediction, self._spec.device)
+            tuned = self._held.measure(str(folder), place, self._watch)
+            keep_memory()  # the measurement hands large arrays back; a training wants to keep them
+            atomic_json(place / _POINT, trajectory_point(self._prediction, tuned))
+        self._tell_point(place)
+
+    def _tell_point(self, place: Path) -> None:
+        """Once in every sitting, also what an earlier one measured and may not have told."""
+        if place.name not in self._told:
+            self._told.add(place.name)
+            self._tell("trajectory", {"step": int(place.name.removeprefix("step-")), **_json(place / _POINT)})
+
+
+def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, watch: Watcher, tell: Tell) -> None:
+    """Score the domains and the target set's own rows; after the training also what changed, row against row."""
+    from sts_core.train.evaluation.evaluate import evaluate
+    from sts_core.train.evaluation.sets import EvalSet, domain_set, target_set
+
+    wanted = spec.evaluate
+    if not wanted.domains and not wanted.target_rows:
+        return
+    if not _scored(out, phase):
+        sets: list[EvalSet] = []
+        if wanted.target_rows:
+            worked = spec.target.answer == "cot"
+            sets.append(target_set(_data(spec.target), wanted.target_rows, answer="cot" if worked else "answer"))
+        sets += [domain_set(_data(domain), wanted.rows) for domain in wanted.domains]
+        evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase)
+    frame = read_rows(out)
+    own = frame[frame["phase"] == phase]
+    for one in scores(RowValue(*row) for row in own[["set", "row", "metric", "value"]].itertuples(index=False)):
+        _tell_score(tell, phase, one.set, one.metric, one.value, one.se, one.n)
+    for change in changes(frame) if phase == AFTER else []:
+        _tell_score(tell, "change", change.set, change.metric, change.change, change.se, change.n)
+
+
+def _scored(out: Path, phase: str) -> bool:
+    return (out / FILE).is_file() and bool((read_rows(out)["phase"] == phase).any())
+
+
+def _tell_score(tell: Tell, phase: str, domain: str, metric: str, value: float, se: float | None, n: int) -> None:
+    tell("evaluation", {
+        "phase": phase, "domain": domain, "metric": metric, "value": value, "se": se, "n": n, "source": OWN,
+    })  # fmt: skip
+
+
+def _data(one: SetSpec) -> DataSpec:
+    return DataSpec(name=one.name, data=one.data, columns=dict(one.columns))
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    value: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

@@ -1,0 +1,100 @@
+"""`sts jobs` as a person types it: one job with its numbers, and cancel, resume, delete, first."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from sts_core import cli
+from sts_core.jobs import queue
+from sts_core.jobs.events import append_event
+from sts_core.jobs.folder import LOG, create
+from sts_core.jobs.process import created
+from sts_core.store.database import owner
+from sts_core.store.ingest import ingest_all
+from sts_core.store.note import write_note
+
+Shown = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _cache(own_cache: Path) -> None:
+    """Every test has a cache of its own."""
+
+
+def a_job(title: str = "soup", state: str = "failed", **status: object) -> Path:
+    return create({"kind": "sft", "title": title, "spec": {}, "options": {}}, {"state": state, **status})
+
+
+def sts(shown: Shown, *words: str) -> tuple[int, str, str]:
+    code = cli.main(["jobs", *words])
+    out = shown.readouterr()
+    return code, out.out, out.err
+
+
+def test_one_job_is_told_with_its_newest_numbers_scores_and_log(capsys: Shown) -> None:
+    folder = a_job(error="It broke", hint="Mend it", attempt=2)
+    for step in (1, 2):
+        append_event(folder, "step", step=step, loss=2.5 / step, learning_rate=math.nan)
+    append_event(
+        folder, "evaluation", phase="before", domain="law", metric="nll", value=1.25, se=0.5, n=9, source="own"
+    )
+    (folder / LOG).write_text("first\nlast words\n")
+    write_note(folder.name, "too hot")
+    code, out, _ = sts(capsys, folder.name)
+    assert code == 0
+    for words in ("attempt 2", "error: It broke", "hint: Mend it", "note: too hot", "law", "before", "1.250 ± 0.500"):
+        assert words in out
+    assert [line.split() for line in out.splitlines() if line.startswith("loss")] == [["loss", "2", "1.25"]]
+    assert out.splitlines()[-1] == "last words"
+    with owner() as database:  # beside a dashboard it is the same
+        ingest_all(database)
+        assert sts(capsys, folder.name)[1] == out
+    (told,) = json.loads(sts(capsys, folder.name, "--json")[1])
+    values = {row["name"]: (row["step"], row["value"]) for row in told["metrics"]}
+    assert values == {"loss": (2, 1.25), "learning_rate": (2, None)}
+    assert told["evaluations"][0]["domain"] == "law"
+    assert told["log"] == ["first", "last words"]
+
+
+def test_a_cancel_prints_its_message_alone(capsys: Shown) -> None:
+    folder = a_job(state="done")
+    assert sts(capsys, "--cancel", folder.name) == (0, "", '"soup" had already ended (done); nothing was changed.\n')
+
+
+def test_a_delete_takes_the_folder_and_the_rows(capsys: Shown) -> None:
+    folder = a_job()
+    append_event(folder, "one")
+    sts(capsys, folder.name)  # its rows are in the database now
+    code, _, err = sts(capsys, "--delete", folder.name)
+    assert (code, folder.exists()) == (0, False)
+    assert "freed" in err
+    with owner() as database:
+        ingest_all(database)
+        with database.reading() as connection:
+            for table in ("jobs", "events", "ingested"):
+                assert connection.execute(f"select count(*) from {table}").fetchone() == (0,)
+    assert [path.name for path in folder.parent.iterdir() if path.name != ".lock"] == []
+    assert sts(capsys, "--delete", folder.name)[0] == 2
+
+
+def test_a_job_is_resumed_or_moved_by_its_id(capsys: Shown) -> None:
+    """This very process has the place, so that nothing begins here."""
+    a_job("at work", "running", pid=os.getpid(), pid_started=created(os.getpid()))
+    first, second = a_job("first", "waiting"), a_job("second")
+    code, _, err = sts(capsys, "--resume", second.name)
+    assert (code, err) == (0, '"second" goes on as attempt 2; it waits for "first".\n')
+    assert sts(capsys, "--first", second.name)[2] == f'{second.name} is first in line; it waits for "at work".\n'
+    code, _, err = sts(capsys, "--resume", first.name)
+    assert (code, len(err.splitlines())) == (2, 2)
+    assert [job.title for job in queue.lines()[0].waiting] == ["second", "first"]
+
+
+def test_two_things_at_once_are_refused(capsys: Shown) -> None:
+    code, _, err = sts(capsys, "--first", "a", "--delete", "b")
+    assert code == 2
+    assert "--delete and --first" in err
