@@ -51,6 +51,7 @@ def test_the_default_meets_what_was_asked_of_it() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
 def test_it_loads_in_plain_saelens_and_describes_what_it_says(bundle_cache: Path, name: str) -> None:
     from sae_lens import SAE
 

@@ -167,13 +167,11 @@ class _Watching:
 
     def _measure(self, step: int, folder: Path) -> None:
         from sts_core.measure.tuned import Watch, trajectory_point
-        from sts_core.nets.device import keep_memory
 
         place = self._out / SHIFT / folder.name
         if not (place / _POINT).is_file():
             self._held = self._held or Watch(self._prediction, self._spec.device)
             tuned = self._held.measure(str(folder), place, self._watch)
-            keep_memory()  # the measurement hands large arrays back; a training wants to keep them
             atomic_json(place / _POINT, trajectory_point(self._prediction, tuned))
         self._tell_point(place)
 
