@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sts_core.errors import UserError, nearest
+from sts_core.errors import UserError
+from sts_core.spec_checks import device, is_number, known_keys, one_of, whole
 from sts_core.spec_file import apply_change, located, read_table
 
 DOMAIN_NAME = re.compile(r"[\w &-]{1,64}")
@@ -41,8 +42,8 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         where = f"{self.name}"
-        _whole(f"{where}: demos", self.demos, least=1)
-        _whole(f"{where}: tokens", self.tokens, least=1)
+        whole(f"{where}: demos", self.demos, least=1)
+        whole(f"{where}: tokens", self.tokens, least=1)
         for key, value in (("data", self.data), ("demo_data", self.demo_data)):
             if (not isinstance(value, str) and not (key == "demo_data" and value is None)) or value == "":
                 raise UserError(f"{where}: {key} must name a set or a file", f'For example {key} = "physics.jsonl".')
@@ -51,7 +52,7 @@ class DataSpec:
                 raise UserError(
                     f"{where}: {label} must map fields to column names", 'For example { question = "prompt" }.'
                 )
-            _known_keys(columns, FIELDS, f"{where}: {label}")
+            known_keys(columns, FIELDS, f"{where}: {label}")
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class PoolSpec:
     """Drop tokens whose residual norm exceeds this many medians, in both arms; or "off"."""
 
     def __post_init__(self) -> None:
-        _one_of("pool.tokens", self.tokens, POOLS)
-        good = self.outliers == "off" or (_is_number(self.outliers) and 1 < self.outliers < 1e6)  # type: ignore[operator]
+        one_of("pool.tokens", self.tokens, POOLS)
+        good = self.outliers == "off" or (is_number(self.outliers) and 1 < self.outliers < 1e6)  # type: ignore[operator]
         if not good:
             raise UserError(
                 f"pool.outliers is {repr(self.outliers)[:40]}",
@@ -87,16 +88,15 @@ class RunSpec:
     """How many strongest tokens to keep a feature, with a histogram of its values; 0 keeps none."""
 
     def __post_init__(self) -> None:
-        _whole("run.seed", self.seed, least=0)
-        _one_of("run.dtype", self.dtype, DTYPES)
-        _one_of("run.preset", self.preset, PRESETS)
-        _whole("run.examples", self.examples, least=0)
+        whole("run.seed", self.seed, least=0)
+        one_of("run.dtype", self.dtype, DTYPES)
+        one_of("run.preset", self.preset, PRESETS)
+        whole("run.examples", self.examples, least=0)
         if self.examples > MOST_EXAMPLES:
             raise UserError(f"run.examples is {self.examples}", f"At most {MOST_EXAMPLES} a feature are kept.")
         if self.examples and self.preset == "reference":
             raise UserError("The reference preset keeps no examples", "Leave run.examples out.")
-        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(f"run.device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+        device("run.device", self.device)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Spec:
             if not isinstance(value, str) or not value.strip():
                 raise UserError(f"{name} must be named", f'For example {name} = "{_EXAMPLE[name]}".')
         if self.layer is not None:
-            _whole("layer", self.layer, least=0)
+            whole("layer", self.layer, least=0)
         if not self.domains:
             raise UserError("No domain to score", 'Add [[domains]] tables, or domains = "mmlu".')
         _check_domain_names([domain.name for domain in self.domains])
@@ -138,7 +138,7 @@ class Spec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], base: Path | None = None) -> Spec:
         """Check every key and value. Relative data files are taken from `base`."""
-        _known_keys(values, [f.name for f in fields(cls)], "the spec")
+        known_keys(values, [f.name for f in fields(cls)], "the spec")
         for need in ("model", "sae"):
             if need not in values:
                 raise UserError(f"The spec does not say which {need}", f'Add {need} = "{_EXAMPLE[need]}".')
@@ -191,7 +191,7 @@ def _domains(value: Any, base: Path | None) -> tuple[DataSpec, ...]:
 
 
 def _mmlu(shared: Mapping[str, Any]) -> tuple[DataSpec, ...]:
-    _known_keys(shared, ("data", "demos", "tokens"), "domains")
+    known_keys(shared, ("data", "demos", "tokens"), "domains")
     if shared.get("data", "mmlu") != "mmlu":
         raise UserError(f'domains = "{shared["data"]}" is not known', 'Write domains = "mmlu", or [[domains]] tables.')
     demos, tokens = shared.get("demos", 5), shared.get("tokens", 10_000)
@@ -216,7 +216,7 @@ def _data_spec(values: Any, name: str, demos: int, tokens: int, base: Path | Non
     if not isinstance(values, Mapping):
         raise UserError(f"[{name}] must be a table", f'For example [{name}] with data = "…".')
     allowed = [f.name for f in fields(DataSpec) if f.name != "name" or name != "target"]
-    _known_keys(values, allowed, f"[{name}]")
+    known_keys(values, allowed, f"[{name}]")
     if "data" not in values:
         raise UserError(
             f"{name} does not say where its rows are", 'Add data = "file.jsonl" (or an embedded name, or a hub id).'
@@ -232,31 +232,8 @@ def _section(values: Mapping[str, Any], name: str, kind: type) -> dict[str, Any]
     section = values.get(name, {})
     if not isinstance(section, Mapping):
         raise UserError(f"[{name}] must be a table", f"Write its keys under a line [{name}].")
-    _known_keys(section, [f.name for f in fields(kind)], f"[{name}]")
+    known_keys(section, [f.name for f in fields(kind)], f"[{name}]")
     return dict(section)
-
-
-def _known_keys(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    known = list(known)
-    for key in values:
-        if key not in known:
-            raise UserError(
-                f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}."
-            )
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} is {value!r}{nearest(str(value), choices)}", f"Choose one of: {', '.join(choices)}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _without_empty(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from sts_core.errors import UserError, nearest
 from sts_core.spec import DTYPES, DataSpec, Spec
+from sts_core.spec_checks import device, known_keys, whole
 from sts_core.spec_file import apply_change, located, read_table
 from sts_core.train.evaluation.sets import ROWS, EvalSet, domain_set, names, target_set
 
@@ -39,7 +39,7 @@ class HarnessSpec:
             raise UserError("harness.tasks names no task", 'For example tasks = ["mmlu_pro_law"].')
         for name, value, least in (("shots", self.shots, 0), ("limit", self.limit, 1), ("batch", self.batch, 1)):
             if value is not None or name == "batch":
-                _whole(f"harness.{name}", value, least)
+                whole(f"harness.{name}", value, least)
         if self.folder is not None and not (isinstance(self.folder, str) and Path(self.folder).is_dir()):
             raise UserError(
                 f"There is no folder {self.folder!r} with tasks", "Correct harness.folder, or leave it out."
@@ -71,7 +71,7 @@ class EvalSpec:
 
     def __post_init__(self) -> None:
         for name, least in (("rows", 1), ("target_rows", 1), ("demos", 0), ("seed", 0)):
-            _whole(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         if self.tuned is not None and (not isinstance(self.tuned, str) or not self.tuned.strip()):
             raise UserError(f"tuned is {self.tuned!r}", "Name a model's folder, an adapter's folder or a hub id.")
         unknown = next((metric for metric in self.metrics if metric not in METRICS), None)
@@ -80,8 +80,7 @@ class EvalSpec:
             raise UserError(f"There is no metric {unknown!r}{close}", f"Choose from: {', '.join(METRICS)}.")
         if self.dtype not in DTYPES:
             raise UserError(f"dtype is {self.dtype!r}", f"Choose one of: {', '.join(DTYPES)}.")
-        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(f"device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+        device("device", self.device)
         if not self.domains and self.target is None and self.harness is None:
             raise UserError("There is nothing to evaluate on", 'Add domains = "mmlu", a [target] or a [harness] table.')
 
@@ -106,7 +105,7 @@ class EvalSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], base: Path | None = None) -> EvalSpec:
         """Check every key and value. Relative files and folders are taken from `base`."""
-        _known(values, [f.name for f in fields(cls)], "the spec")
+        known_keys(values, [f.name for f in fields(cls)], "the spec")
         if "model" not in values:
             raise UserError("The spec does not say which model", 'Add model = "smollm2-135m-instruct".')
         given = dict(values)
@@ -136,7 +135,7 @@ class EvalSpec:
 def _harness(values: Any, base: Path | None) -> HarnessSpec:
     if not isinstance(values, Mapping):
         raise UserError("[harness] must be a table", 'For example [harness] with tasks = ["mmlu_pro_law"].')
-    _known(values, [f.name for f in fields(HarnessSpec)], "[harness]")
+    known_keys(values, [f.name for f in fields(HarnessSpec)], "[harness]")
     tasks = _words(values.get("tasks", []), "harness.tasks", 'tasks = ["mmlu_pro_law"]')
     folder = values.get("folder")
     if isinstance(folder, str) and base is not None and folder:
@@ -154,16 +153,3 @@ def _words(value: Any, name: str, example: str) -> tuple[str, ...]:
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{name} must be a list of names", f"For example {example}.")
     return tuple(words)
-
-
-def _known(values: Mapping[str, Any], known: list[str], where: str) -> None:
-    for key in values:
-        if key not in known:
-            raise UserError(
-                f"{where} has an unknown key {key!r}{nearest(str(key), known)}", f"Known keys: {', '.join(known)}."
-            )
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")

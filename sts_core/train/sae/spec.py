@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
+from sts_core.spec_checks import device, is_number, known_keys, whole
 from sts_core.spec_file import read_table, to_toml
 
 ARCHITECTURES = ("batchtopk", "topk")
@@ -37,15 +37,15 @@ class CorpusSpec:
         where = f"corpus {self.data!r}"
         if not isinstance(self.data, str) or not self.data.strip():
             raise UserError("A [[corpus]] table does not say where its text is", 'Add data = "stdlib", or a file.')
-        if not _number(self.share) or self.share <= 0:
+        if not is_number(self.share) or self.share <= 0:
             raise UserError(f"{where}: share is {self.share!r}", "Give a number above 0.")
         good = isinstance(self.columns, Mapping) and all(isinstance(name, str) for name in self.columns.values())
         if not good or ("answer" in self.columns and "question" not in self.columns):
             raise UserError(
                 f"{where}: columns must name a text, or a question and its answer", 'As in { text = "body" }.'
             )
-        _known(self.columns, _COLUMNS, f"{where}: columns")
-        _whole(f"{where}: rows_per_chat", self.rows_per_chat, 1)
+        known_keys(self.columns, _COLUMNS, f"{where}: columns")
+        whole(f"{where}: rows_per_chat", self.rows_per_chat, 1)
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,15 @@ class SaeSpec:
         if not isinstance(self.model, str) or not self.model.strip():
             raise UserError("model must be named", 'For example model = "smollm2-135m-instruct".')
         for name, least in _WHOLE.items():
-            _whole(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         for name in ("lr", "lr_end", "outliers"):
-            if not _number(getattr(self, name)) or getattr(self, name) <= 0:
+            if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)!r}", "Give a number above 0.")
         for name, choices in (("architecture", ARCHITECTURES), ("dtype", DTYPES), ("save_dtype", SAVE_DTYPES)):
             if getattr(self, name) not in choices:
                 close = nearest(str(getattr(self, name)), choices)
                 raise UserError(f"{name} is {getattr(self, name)!r}{close}", f"Choose one of: {', '.join(choices)}.")
-        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(f"device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+        device("device", self.device)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -191,7 +190,7 @@ class SaeSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], base: Path) -> SaeSpec:
         """Check every key and value."""
-        _known(values, [f.name for f in fields(cls) if f.name != "base"], "the spec")
+        known_keys(values, [f.name for f in fields(cls) if f.name != "base"], "the spec")
         corpora = _tables(values, "corpus", CorpusSpec, 'Each with data = "…" and share = …')
         saes = _tables(values, "sae", SaeTable, 'Each with name = "…" and what it has of its own, as in width = 1024')
         if "layer" not in values and saes and all("layer" in table for table in saes):
@@ -231,21 +230,5 @@ def _tables(values: Mapping[str, Any], key: str, kind: type, hint: str) -> list[
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise UserError(f"{key} must be [[{key}]] tables", hint)
     for table in tables:
-        _known(table, [f.name for f in fields(kind)], f"a [[{key}]] table")
+        known_keys(table, [f.name for f in fields(kind)], f"a [[{key}]] table")
     return tables
-
-
-def _known(values: Mapping[str, Any], known: list[str] | tuple[str, ...], where: str) -> None:
-    for key in values:
-        if key not in known:
-            close = nearest(str(key), known)
-            raise UserError(f"{where} has an unknown key {key!r}{close}", f"Known keys: {', '.join(known)}.")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")

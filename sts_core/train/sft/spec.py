@@ -7,14 +7,14 @@ over it. The learning rate has no default: the paper gives none.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sts_core.errors import UserError, nearest
+from sts_core.errors import UserError
 from sts_core.spec import DOMAIN_NAME, DTYPES, FIELDS, MMLU_DOMAINS
+from sts_core.spec_checks import device, is_number, known_keys, one_of, positive, table, whole
 from sts_core.spec_file import apply_change, located, read_table
 
 METHODS = ("lora", "full")
@@ -50,8 +50,8 @@ class SetSpec:
         if not isinstance(self.columns, Mapping) or not all(isinstance(v, str) for v in self.columns.values()):
             hint = 'For example { question = "prompt" }.'
             raise UserError(f"{self.name}: columns must map fields to column names", hint)
-        _known(self.columns, FIELDS, f"{self.name}: columns")
-        _one_of(f"{self.name}: answer", self.answer, ANSWERS)
+        known_keys(self.columns, FIELDS, f"{self.name}: columns")
+        one_of(f"{self.name}: answer", self.answer, ANSWERS)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class LoraSpec:
     """Names of the modules it lies over, or all linear ones but the head."""
 
     def __post_init__(self) -> None:
-        _whole("lora.rank", self.rank, 1)
-        _positive("lora.alpha", self.alpha)
-        if not _number(self.dropout) or not 0 <= self.dropout < 1:
+        whole("lora.rank", self.rank, 1)
+        positive("lora.alpha", self.alpha)
+        if not is_number(self.dropout) or not 0 <= self.dropout < 1:
             raise UserError(f"lora.dropout is {self.dropout!r}", "Give a number from 0 up to, but not, 1.")
         if isinstance(self.targets, list):
             object.__setattr__(self, "targets", tuple(self.targets))
@@ -88,8 +88,8 @@ class EvaluateSpec:
     """So many of the training set's own rows are kept back from training."""
 
     def __post_init__(self) -> None:
-        _whole("evaluate.rows", self.rows, 1)
-        _whole("evaluate.target_rows", self.target_rows, 0)
+        whole("evaluate.rows", self.rows, 1)
+        whole("evaluate.target_rows", self.target_rows, 0)
 
 
 @dataclass(frozen=True)
@@ -144,26 +144,25 @@ class SftSpec:
         self._check_numbers()
         for name, choices in _CHOICES.items():
             if not (name == "report" and self.report is None):
-                _one_of(name, getattr(self, name), choices)
-        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise UserError(f"device is {self.device!r}", 'Use "auto", "cpu", "cuda", "cuda:1" or "mps".')
+                one_of(name, getattr(self, name), choices)
+        device("device", self.device)
         if not isinstance(self.gradient_checkpointing, bool):
             raise UserError(f"gradient_checkpointing is {self.gradient_checkpointing!r}", "Write true or false.")
         self._check_length()
         self._check_batch()
 
     def _check_numbers(self) -> None:
-        _positive("learning_rate", self.learning_rate)
+        positive("learning_rate", self.learning_rate)
         if self.learning_rate > 1:
             raise UserError(f"learning_rate is {self.learning_rate!r}", "Common ones are 1e-5 (full) to 1e-3 (LoRA).")
         for name, least in _WHOLE.items():
             value = getattr(self, name)
             if value is not None or name in _NEEDED:
-                _whole(name, value, least)
-        _positive("clip", self.clip)
-        if not _number(self.weight_decay) or self.weight_decay < 0:
+                whole(name, value, least)
+        positive("clip", self.clip)
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
             raise UserError(f"weight_decay is {self.weight_decay!r}", "Give a number of at least 0.")
-        if not _number(self.warm_up) or not 0 <= self.warm_up <= 1:
+        if not is_number(self.warm_up) or not 0 <= self.warm_up <= 1:
             raise UserError(f"warm_up is {self.warm_up!r}", "Give a share of the steps, from 0 to 1.")
         if isinstance(self.betas, list):
             object.__setattr__(self, "betas", tuple(self.betas))
@@ -176,7 +175,7 @@ class SftSpec:
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "epochs", 1.0)
         if self.epochs is not None:
-            _positive("epochs", self.epochs)
+            positive("epochs", self.epochs)
             object.__setattr__(self, "epochs", float(self.epochs))
 
     def _check_batch(self) -> None:
@@ -227,7 +226,7 @@ class SftSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], base: Path | None = None) -> SftSpec:
         """Check every key and value. Relative data files, models and predictions are taken from `base`."""
-        _known(values, [f.name for f in fields(cls)], "the spec")
+        known_keys(values, [f.name for f in fields(cls)], "the spec")
         if "model" not in values:
             raise UserError("The spec does not say which model", f'Add model = "{_EXAMPLE["model"]}".')
         if "learning_rate" not in values:
@@ -239,9 +238,9 @@ class SftSpec:
         given["model"] = located(given["model"], base)
         if given.get("prediction") is not None:
             given["prediction"] = located(given["prediction"], base)
-        given["target"] = _set_spec(_table(given, "target"), "target", base)
+        given["target"] = _set_spec(table(given, "target"), "target", base)
         given["lora"] = _section(given, "lora", LoraSpec)
-        given["evaluate"] = _evaluate(_table(given, "evaluate"), base)
+        given["evaluate"] = _evaluate(table(given, "evaluate"), base)
         return cls(**given)
 
     @classmethod
@@ -273,7 +272,7 @@ def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluate(values: Mapping[str, Any], base: Path | None) -> EvaluateSpec:
-    _known(values, [f.name for f in fields(EvaluateSpec)], "[evaluate]")
+    known_keys(values, [f.name for f in fields(EvaluateSpec)], "[evaluate]")
     given = dict(values)
     domains = given.get("domains", [])
     if domains == "mmlu":
@@ -303,7 +302,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _set_spec(values: Mapping[str, Any], name: str, base: Path | None) -> SetSpec:
-    _known(values, [f.name for f in fields(SetSpec) if f.name != "name" or name != "target"], f"[{name}]")
+    known_keys(values, [f.name for f in fields(SetSpec) if f.name != "name" or name != "target"], f"[{name}]")
     given = {**values, "name": name}
     if "data" in given:
         given["data"] = located(given["data"], base)
@@ -311,44 +310,10 @@ def _set_spec(values: Mapping[str, Any], name: str, base: Path | None) -> SetSpe
 
 
 def _section(values: Mapping[str, Any], name: str, kind: type) -> Any:
-    section = _table(values, name)
-    _known(section, [f.name for f in fields(kind)], f"[{name}]")
+    section = table(values, name)
+    known_keys(section, [f.name for f in fields(kind)], f"[{name}]")
     return kind(**section)
 
 
-def _table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = values.get(name, {})
-    if not isinstance(section, Mapping):
-        raise UserError(f"[{name}] must be a table", f"Write its keys under a line [{name}].")
-    return section
-
-
-def _known(values: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    known = list(known)
-    for key in values:
-        if key not in known:
-            close = nearest(str(key), known)
-            raise UserError(f"{where} has an unknown key {key!r}{close}", f"Known keys: {', '.join(known)}.")
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} is {value!r}{nearest(str(value), choices)}", f"Choose one of: {', '.join(choices)}.")
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")
-
-
-def _positive(name: str, value: Any) -> None:
-    if not _number(value) or value <= 0:
-        raise UserError(f"{name} is {value!r}", "Give a number above 0.")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _below_one(value: Any) -> bool:
-    return _number(value) and 0 <= value < 1
+    return is_number(value) and 0 <= value < 1
