@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Asked:
                 stderr=err,
                 cwd=PROJECT,
             )
+        # Whoever asked may have left the page: a child nobody asks after would stay as a zombie.
+        threading.Thread(target=self._process.wait, name="reap plan", daemon=True).start()
         self._answer: Answer | None = None
 
     def answer(self) -> Answer | None:
