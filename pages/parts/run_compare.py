@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts import run_figures
 from pages.parts.escape import plain
 from pages.parts.run_data import Run
-from sts_core.figures.numbers import DASH, percent, with_error
+from sts_core.figures.numbers import DASH, number, percent, with_error
 from sts_core.jobs.differences import differences
 
 
@@ -36,11 +36,11 @@ def compare(runs: Sequence[Run]) -> None:
 
 
 def _headline(runs: Sequence[Run]) -> str:
-    ended = [(run.curves["loss"]["value"].iloc[-1], run.title) for run in runs if len(run.curves["loss"])]
+    ended = [(run.standing.last_loss or 0.0, run.title) for run in runs if len(run.curves["loss"])]
     if not ended:
         return f"{len(runs)} runs; none has done a step yet."
     best, name = min(ended)
-    return f"Of {len(runs)} runs, {name} has the lowest last loss: {best:.3g}."
+    return f"Of {len(runs)} runs, {name} has the lowest loss at its end: {number(best)}."
 
 
 def _changes(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:

@@ -18,6 +18,8 @@ KIND = "sft"
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
 """What a step tells, in the order it is shown."""
 MOST_EVENTS = 1_000
+SEVERAL = 10
+"""Points of the loss that are averaged where a sentence says how large it is."""
 K = 100
 """The overlap@k that stands in headlines and tables."""
 _CHANGES = ["domain", "value", "se", "n"]
@@ -57,11 +59,14 @@ class Run(NamedTuple):
     @property
     def standing(self) -> Standing:
         """How it stands, for a sentence."""
-        loss = self.curves["loss"]
-        first, last = (float(loss["value"].iloc[i]) if len(loss) else None for i in (0, -1))
-        step = int(loss["step"].iloc[-1]) if len(loss) else None
-        job = self.job
-        return Standing(job.state, step, self.steps, first, last, job.seconds, job.seconds_left, job.error)
+        loss, job = self.curves["loss"], self.job
+        if not len(loss):
+            return Standing(job.state, None, self.steps, None, None, job.seconds, job.seconds_left, job.error)
+        # One step's loss is that of a few rows: what is said of it is a mean over several.
+        several = min(SEVERAL, max(1, len(loss) // 2))
+        first, last = (float(part.mean()) for part in (loss["value"].head(several), loss["value"].tail(several)))
+        step, over = int(loss["step"].iloc[-1]), int(loss["step"].iloc[several - 1])
+        return Standing(job.state, step, self.steps, first, last, job.seconds, job.seconds_left, job.error, over)
 
     def changes(self, metric: str) -> pd.DataFrame:
         """`domain, value, se, n` between before and after, without the target set."""

@@ -33,6 +33,8 @@ class Standing(NamedTuple):
     seconds: float | None
     seconds_left: float | None = None
     error: str = ""
+    over: int = 1
+    """The two losses are means over so many steps."""
 
 
 class Overlap(NamedTuple):
@@ -67,7 +69,8 @@ def learned_words(run: Standing) -> str:
     if first is None or last is None or not known(first) or not known(last) or not first:
         return steps
     way = "fell" if last < first else "rose"
-    return f"{steps} the loss {way} from {number(first)} to {number(last)} ({percent(last / first - 1)})"
+    means = f"; means of the first and the last {count(run.over)} steps" if run.over > 1 else ""
+    return f"{steps} the loss {way} from {number(first)} to {number(last)} ({percent(last / first - 1)}{means})"
 
 
 def changed_words(changes: pd.DataFrame, metric: str = "nll") -> str:
@@ -127,7 +130,8 @@ def _under_way(run: Standing) -> str:
     of = f" of {count(run.steps)}" if run.steps else ""
     since = f", from {number(run.first_loss)} at the start" if known(run.first_loss) and run.step > 1 else ""
     left = f"; {duration(run.seconds_left)} left" if known(run.seconds_left) else ""
-    return f"Step {count(run.step)}{of}: the loss is {number(run.last_loss)}{since}{left}."
+    mean = f" (mean of {count(run.over)} steps)" if run.over > 1 else ""
+    return f"Step {count(run.step)}{of}: the loss is {number(run.last_loss)}{mean}{since}{left}."
 
 
 def _broken_off(run: Standing) -> str:

@@ -63,7 +63,7 @@ def test_a_run_is_opened_from_its_link_and_left_again(open_page: Open, runs: lis
     expect(page.locator(".js-plotly-plot")).to_have_count(3)
     page.get_by_role("radio", name="norm of the gradient").click()
     expect(page.get_by_text("How hard does it pull?")).to_be_visible()
-    assert "curve=grad_norm" in page.url
+    assert "curve=norm" in page.url
     page.get_by_role("button", name="All runs").click()
     expect(page.locator("h1")).to_contain_text("runs are kept")
     assert "run=" not in page.url
@@ -72,8 +72,8 @@ def test_a_run_is_opened_from_its_link_and_left_again(open_page: Open, runs: lis
 def test_a_run_is_planned_before_it_is_started(open_page: Open, runs: list[str]) -> None:
     page = open_page("runs")
     page.get_by_text("New run").click()
-    page.get_by_label("Learning rate").fill("5e-4")
-    page.get_by_label("Learning rate").press("Enter")
+    page.get_by_role("textbox", name="Learning rate").fill("5e-4")
+    page.get_by_role("textbox", name="Learning rate").press("Enter")
     expect(page.get_by_text("learning_rate = 0.0005")).to_be_visible()
     page.get_by_role("button", name="Plan this run").click()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible(timeout=60_000)

@@ -55,6 +55,9 @@ def test_a_run_is_told_as_far_as_it_has_come() -> None:
         "This run was cancelled before its first step"
     )
     assert run_headline(standing(), NONE, None).startswith("In 60 steps the loss fell from 2.00 to 0.500 (−75")
+    averaged = standing()._replace(over=10)
+    assert "means of the first and the last 10 steps" in run_headline(averaged, NONE, None)
+    assert "(mean of 10 steps)" in run_headline(averaged._replace(state="running"), NONE, None)
     whole = run_headline(standing(), changes((0.1, 0.02)), Overlap(100, 0.7, "noise", 0.72, False))
     assert whole.startswith("70 of the 100")
     assert whole.endswith("1 of 1 domains got worse and none better by more than two standard errors.")
