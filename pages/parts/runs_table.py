@@ -33,7 +33,7 @@ def runs_table(runs: pd.DataFrame) -> list[str]:
     picked = st.dataframe(
         shown(runs),
         hide_index=True,
-        height=min(72 + 35 * len(runs), 460),
+        height=min(38 + 35 * len(runs), 460),
         column_config=_columns(),
         placeholder=DASH,
         key="runs",

@@ -65,7 +65,8 @@ def sft(
 def _start(asked: SftSpec, found: dict[str, Any]) -> str:
     from sts_core.jobs import launch
 
-    title = f"{asked.method} of {Path(asked.model).name} on {Path(asked.target.data).name}, {found['steps']} steps"
+    method = {"lora": "LoRA", "full": "full"}[asked.method]
+    title = f"{Path(asked.target.data).name}, {method}, {found['steps']} steps"
     return launch.start("sft", asked.to_dict(), title)
 
 

@@ -12,8 +12,8 @@ from sts_core.figures.frame import add_words, frame
 from sts_core.figures.numbers import count
 from sts_core.figures.theme import TOKENS, Mode, template
 
-HEIGHT, LEFT = 320, 60
-"""Pixels of the plot itself, and of its left axis."""
+HEIGHT, LEFT, LEGEND = 320, 60, 46
+"""Pixels of the plot itself, of its left axis, and of a legend in two rows."""
 BOTH, FIRST, SECOND, NEITHER = "both", "first", "second", "neither"
 
 
@@ -80,15 +80,15 @@ def _frame(
         add = figure.add_vline if "x" in way else figure.add_hline
         add(**way, line={"color": tokens.muted, "width": 1, "dash": "dot"}, layer="between")
     figure.update_layout(
-        height=framed.top + HEIGHT + framed.bottom + 26,
-        margin={"l": LEFT, "r": 16, "t": framed.top + 26, "b": framed.bottom},
+        height=framed.top + HEIGHT + framed.bottom + LEGEND,
+        margin={"l": LEFT, "r": 16, "t": framed.top + LEGEND, "b": framed.bottom},
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "title": None},
         dragmode="lasso",
     )
-    axis = {"type": "log", "fixedrange": True, "nticks": 6}
+    axis = {"type": "log", "fixedrange": True, "dtick": 1}
     figure.update_xaxes(**axis, range=[-0.06, math.log10(most) + 0.06], title={"text": f"rank by {names[0]} (log)"})
     figure.update_yaxes(
         **axis, range=[math.log10(most) + 0.06, -0.06], title={"text": f"rank by {names[1]} (log)"}, automargin=False
     )
-    add_words(figure, framed._replace(top=framed.top + 26), LEFT, mode)
+    add_words(figure, framed._replace(top=framed.top + LEGEND), LEFT, mode)
