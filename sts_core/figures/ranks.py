@@ -12,9 +12,11 @@ from sts_core.figures.frame import add_words, frame
 from sts_core.figures.numbers import count
 from sts_core.figures.theme import TOKENS, Mode, template
 
-HEIGHT, LEFT, LEGEND = 320, 60, 46
-"""Pixels of the plot itself, of its left axis, and of a legend in two rows."""
 BOTH, FIRST, SECOND, NEITHER = "both", "first", "second", "neither"
+HEIGHT, LEFT = 320, 60
+"""Pixels of the plot itself, and of its left axis."""
+_CORNERS = {BOTH: (0.0, 1.0), FIRST: (0.0, 0.0), SECOND: (1.0, 1.0), NEITHER: (1.0, 0.0)}
+"""Where in the plot each side lies, and is named."""
 
 
 def sides(table: pd.DataFrame, k: int) -> pd.Series:
@@ -60,8 +62,19 @@ def rank_scatter(
             hoverinfo="text",
             name=f"{label} ({count(len(rows))})",
         )
+        _name(figure, name, f"{label} ({count(len(rows))})", tokens.muted if name == NEITHER else color, mode)
     _frame(figure, table, k, names, title, caption, mode)
     return figure
+
+
+def _name(figure: go.Figure, side: str, text: str, color: str, mode: Mode) -> None:
+    """Name a side in its corner."""
+    x, y = _CORNERS[side]
+    figure.add_annotation(
+        x=x, y=y, xref="paper", yref="paper", xanchor="right" if x else "left", yanchor="top" if y else "bottom",
+        xshift=-4 if x else 4, yshift=-4 if y else 4, text=text, showarrow=False, bgcolor=TOKENS[mode].paper,
+        font={"size": 12, "color": color},
+    )  # fmt: skip
 
 
 def _frame(
@@ -80,10 +93,8 @@ def _frame(
         add = figure.add_vline if "x" in way else figure.add_hline
         add(**way, line={"color": tokens.muted, "width": 1, "dash": "dot"}, layer="between")
     figure.update_layout(
-        height=framed.top + HEIGHT + framed.bottom + LEGEND,
-        margin={"l": LEFT, "r": 16, "t": framed.top + LEGEND, "b": framed.bottom},
-        showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom", "title": None},
+        height=framed.top + HEIGHT + framed.bottom,
+        margin={"l": LEFT, "r": 16, "t": framed.top, "b": framed.bottom},
         dragmode="lasso",
     )
     axis = {"type": "log", "fixedrange": True, "dtick": 1}
@@ -91,4 +102,4 @@ def _frame(
     figure.update_yaxes(
         **axis, range=[math.log10(most) + 0.06, -0.06], title={"text": f"rank by {names[1]} (log)"}, automargin=False
     )
-    add_words(figure, framed._replace(top=framed.top + LEGEND), LEFT, mode)
+    add_words(figure, framed, LEFT, mode)
