@@ -119,8 +119,7 @@ def run(job: str) -> Run:
     with reading.read() as view:
         connection = view.connection
         told = queries.predictions(connection, job)
-        listed = queries.jobs(connection, limit=100_000, kinds=[KIND])
-        row = listed[listed["id"] == job]
+        row = queries.jobs(connection, limit=1, ids=[job])
         return Run(
             job=now,
             spec=now.spec,

@@ -80,7 +80,7 @@ def changes(run: Run, table: pd.DataFrame, metric: str) -> go.Figure:
     n = sorted({int(value) for value in table["n"].dropna()})
     of = f"{count(n[0])} to {count(n[-1])}" if len(n) > 1 else count(n[0]) if n else number(None)
     caption = [f"± 1 s.e. of the change question by question, {of} questions a domain", origin([run])]
-    return domain_changes(table, run_words.changes_title(metric), run_words.changes_axis(metric), caption, mode())
+    return domain_changes(table, run_words.CHANGES_TITLE, run_words.changes_axis(metric), caption, mode())
 
 
 def draw(figure: go.Figure, key: str, title: str, name: str) -> None:

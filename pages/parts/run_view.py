@@ -16,6 +16,7 @@ from pages.parts.run_data import K, Run, run
 from sts_core.figures import run_words
 from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
 from sts_core.jobs.folder import RESULT
+from sts_core.jobs.watch import read
 
 EVERY = 2.0
 """Seconds between two looks at a run that is under way."""
@@ -25,7 +26,7 @@ _METRICS = {"nll": "Answer likelihood", "accuracy": "Accuracy"}
 
 def run_view(job: str) -> None:
     """Draw it; while it runs, again and again."""
-    active = run(job).job.active
+    active = read(job).active
     st.fragment(_live, run_every=EVERY if active else None)(job, active)
 
 
@@ -121,7 +122,7 @@ def _changed(now: Run, changes: pd.DataFrame) -> None:
     left, right = st.columns([0.6, 0.4], gap="medium")
     with left:
         figure = run_figures.changes(now, table, metric)
-        run_figures.draw(figure, "changes", run_words.changes_title(metric), f"changes-{metric}-{now.job.id}")
+        run_figures.draw(figure, "changes", run_words.CHANGES_TITLE, f"changes-{metric}-{now.job.id}")
         _csv(table, f"changes-{metric}-{now.job.id}")
     with right:
         target = now.target_changes(metric)

@@ -19,6 +19,8 @@ NULLS = {
     "noise": "rounding alone", "activation": "ranking features by how active they are",
     "matched": "equally active features", "chance": "chance",
 }  # fmt: skip
+CHANGES_TITLE = "What did the fine-tune change elsewhere?"
+"""The question the figure of changes answers."""
 NULL_NAMES = {"noise": "rounding", "activation": "activation", "matched": "matched", "chance": "chance"}
 
 
@@ -96,11 +98,6 @@ def overlap_words(overlap: Overlap) -> str:
     reason = NULLS.get(overlap.null, overlap.null)
     shifted = f"{count(shared)} of the {count(overlap.k)} predicted features really shifted"
     return f"{shifted}, where {reason} gives {count(null)}: {verdict}"
-
-
-def changes_title(metric: str, unit: str = "domain") -> str:
-    """The question the figure of changes answers."""
-    return "What did the fine-tune change elsewhere?" if unit == "domain" else "What did it change?"
 
 
 def changes_axis(metric: str) -> str:

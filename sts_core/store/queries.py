@@ -18,18 +18,23 @@ _OF_JOBS = """
         coalesce(skipped, 0) as skipped, coalesce(skipped_lines, []) as skipped_lines
     from jobs left join ingested on job = id
     where (len($states) = 0 or list_contains($states, state)) and (len($kinds) = 0 or list_contains($kinds, kind))
+        and (len($ids) = 0 or list_contains($ids, id))
     order by created desc nulls last, id desc limit $limit
 """
 
 
 def jobs(
-    connection: duckdb.DuckDBPyConnection, limit: int = 200, states: Sequence[str] = (), kinds: Sequence[str] = ()
+    connection: duckdb.DuckDBPyConnection,
+    limit: int = 200,
+    states: Sequence[str] = (),
+    kinds: Sequence[str] = (),
+    ids: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Jobs, the newest first, of these states and kinds, or of any.
+    """Jobs, the newest first, of these states, kinds and ids, or of any.
 
     `seconds` is how long each ran, or has run; `skipped` how many lines of its events could not be understood.
     """
-    return connection.execute(_OF_JOBS, _chosen(limit, states, kinds)).df()
+    return connection.execute(_OF_JOBS, _chosen(limit, states, kinds, ids)).df()
 
 
 def runs(
@@ -138,6 +143,6 @@ def predictions(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame
     return connection.execute(question, [job]).df()
 
 
-def _chosen(limit: int, states: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
+def _chosen(limit: int, states: Sequence[str], kinds: Sequence[str], ids: Sequence[str] = ()) -> dict[str, Any]:
     now = datetime.now(UTC).replace(tzinfo=None)
-    return {"limit": limit, "states": list(states), "kinds": list(kinds), "now": now}
+    return {"limit": limit, "states": list(states), "kinds": list(kinds), "ids": list(ids), "now": now}
