@@ -86,7 +86,7 @@ def disk_trouble(folder: Path, error: BaseException) -> UserError:
     )
 
 
-def atomic_write(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     """Replace a file whole: a reader sees the old content or the new, also after a crash.
 
     Costs one fsync, so it is for small files that are read while they are written.
@@ -98,7 +98,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

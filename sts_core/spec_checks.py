@@ -27,16 +27,22 @@ def table(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number of at least so much."""
+MOST = 10**12
+"""No number of a spec is larger: a tenth of it would already take a machine's lifetime."""
+
+
+def whole(name: str, value: Any, least: int, most: int = MOST) -> None:
+    """Refuse what is no whole number of at least so much and at most so much."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{name} is {value!r}", f"Give a whole number of at least {least}.")
+    if value > most:
+        raise UserError(f"{name} is {value}", f"Give a whole number of at most {most:,}.")
 
 
 def positive(name: str, value: Any) -> None:
     """Refuse what is no finite number above 0."""
     if not is_number(value) or value <= 0:
-        raise UserError(f"{name} is {value!r}", "Give a number above 0.")
+        raise UserError(f"{name} is {value!r}", "Give a finite number above 0.")
 
 
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -136,5 +136,5 @@ def _toml(value: Any) -> str:
 
 def _toml_hint(error: BaseException) -> str:
     if "overwrite" in str(error).lower():
-        return "A table stands twice; [domains] and [[domains]] cannot both be there."
+        return "A key or a table stands twice; [domains] and [[domains]] cannot both be there."
     return "Mend that line; strings need quotes."

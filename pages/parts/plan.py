@@ -1,6 +1,7 @@
-"""The preflight of a spec, asked of a child process, so that the dashboard itself never loads a model.
+"""The preflight of a spec, asked of another process, so that the dashboard itself never loads a model.
 
-The child is `sts plan SPEC --json`. It writes to files and not into a pipe, so that it never waits for a reader.
+That is the warm worker, which has the libraries loaded; where there is none, a child, `sts plan SPEC --json`. The child
+writes to files and not into a pipe, so that it never waits for a reader.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sts_core.errors import UserError
 from sts_core.folders import PROJECT
+from sts_core.jobs import warm
 from sts_core.spec_file import to_toml
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "plan")
-_EXIT_PERSON = 2
+LONGEST = 180.0
+"""Seconds until a plan is given up."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,58 @@ class Answer:
 
     plan: dict[str, Any] | None
     error: UserError | None
+
+
+_TOO_LONG = Answer(None, UserError("The plan takes too long", "Try again, or run `sts plan` in a terminal."))
+
+
+class Question(Protocol):
+    """A plan that was asked for."""
+
+    def answer(self) -> Answer | None:
+        """The answer, or None until it is there."""
+
+    def wait(self, seconds: float) -> Answer:
+        """The answer; a UserError in it when there is none after so many seconds."""
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+
+
+def ask(spec: dict[str, Any], prompts: int = 0) -> Question:
+    """Ask what a run of this spec would do, and for the exact prompts of so many questions a set."""
+    return Live(spec, prompts) if warm.minutes() else Asked(spec, prompts)
+
+
+class Live:
+    """The same question to the warm worker; to a child when there is none to be had."""
+
+    def __init__(self, spec: dict[str, Any], prompts: int) -> None:
+        self._spec, self._prompts = spec, prompts
+        self._answer: Answer | None = None
+        self._thread = threading.Thread(target=self._ask, name="plan", daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        try:
+            plan = warm.ask("plan", {"spec": self._spec, "prompts": self._prompts}, LONGEST)
+            self._answer = Answer(plan, None)
+        except warm.Away:
+            self._answer = Asked(self._spec, self._prompts).wait(LONGEST)
+        except UserError as error:
+            self._answer = Answer(None, error)
+
+    def answer(self) -> Answer | None:
+        """The answer, or None until it is there."""
+        return self._answer
+
+    def wait(self, seconds: float) -> Answer:
+        """The answer; a UserError in it when there is none after so many seconds."""
+        self._thread.join(seconds)
+        return self._answer or _TOO_LONG
+
+    def drop(self) -> None:
+        """Nobody waits for it any more; what it finds out is forgotten."""
 
 
 class Asked:
@@ -64,7 +119,7 @@ class Asked:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.drop()
-            return Answer(None, UserError("The plan takes too long", "Try again, or run `sts plan` in a terminal."))
+            return _TOO_LONG
         return self.answer() or Answer(None, UserError("The plan gave no answer", "Try again."))
 
     def drop(self) -> None:

@@ -14,7 +14,7 @@ import streamlit as st
 from pages.parts.choices import as_toml, same_choice, short
 from pages.parts.escape import plain
 from pages.parts.messages import show_error, told
-from pages.parts.plan import Answer, Asked
+from pages.parts.plan import LONGEST, Answer, Question, ask
 from pages.parts.progress import cancel_button, job_panel, watch_end
 from pages.parts.selection import Selection, show_next
 from sts_core.errors import UserError
@@ -26,8 +26,6 @@ from sts_core.store.results import listing
 
 EVERY = 0.5
 PROMPTS = 2
-PATIENCE = 180.0
-"""Seconds a person waits for the prompts of a set."""
 FRESH = 60.0
 """Seconds for which a plan is believed by a page that is loaded anew."""
 _ASKED, _SEEN = "plans_asked", "plan_seen"
@@ -69,12 +67,12 @@ def _other_run() -> None:
             cancel_button(other)
 
 
-def _card(selection: Selection, asked: Asked) -> None:
+def _card(selection: Selection, asked: Question) -> None:
     with told():
         _draw_card(selection, asked)
 
 
-def _draw_card(selection: Selection, asked: Asked) -> None:
+def _draw_card(selection: Selection, asked: Question) -> None:
     answer = asked.answer()
     st.header("Before you measure", anchor=False)
     if answer is None:
@@ -179,7 +177,7 @@ def _sets(plan: dict[str, Any]) -> None:
 def _prompts(spec: dict[str, Any]) -> None:
     """The first questions of every set as the model reads them, without and with demonstrations."""
     with st.skeleton(height=240):
-        answer = Asked(spec, prompts=PROMPTS).wait(PATIENCE)
+        answer = ask(spec, PROMPTS).wait(LONGEST)
     if answer.error:
         show_error(answer.error)
         return
@@ -196,27 +194,27 @@ def _prompts(spec: dict[str, Any]) -> None:
         st.code(prompt["icl_text"], language=None, wrap_lines=True)
 
 
-def _ask(spec: dict[str, Any]) -> Asked:
+def _ask(spec: dict[str, Any]) -> Question:
     """The question for this spec, asked once a session; questions for other choices that are still open are dropped."""
-    asked: dict[str, Asked] = st.session_state.setdefault(_ASKED, {})
+    asked: dict[str, Question] = st.session_state.setdefault(_ASKED, {})
     text = as_toml(spec)
     for other in [key for key, one in asked.items() if key != text and one.answer() is None]:
         asked.pop(other).drop()
     if text not in asked:
-        asked[text] = _fresh_answer(text) or Asked(spec)
+        asked[text] = _fresh_answer(text) or ask(spec)
     if asked[text].answer() is not None:
         _remember(text, asked[text])
     return asked[text]
 
 
-def _remember(text: str, asked: Asked) -> None:
+def _remember(text: str, asked: Question) -> None:
     answered, now = _answered(), time.monotonic()
     for old in [key for key, (when, _) in list(answered.items()) if now - when > FRESH]:
         answered.pop(old, None)
     answered.setdefault(text, (now, asked))
 
 
-def _fresh_answer(text: str) -> Asked | None:
+def _fresh_answer(text: str) -> Question | None:
     """What another session, or this one before it was loaded anew, was told a moment ago."""
     when, asked = _answered().get(text, (0.0, None))
     if asked is not None and time.monotonic() - when < FRESH:
@@ -226,7 +224,7 @@ def _fresh_answer(text: str) -> Asked | None:
 
 
 @st.cache_resource(show_spinner=False)
-def _answered() -> dict[str, tuple[float, Asked]]:
+def _answered() -> dict[str, tuple[float, Question]]:
     return {}
 
 

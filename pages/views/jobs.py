@@ -9,6 +9,7 @@ from pages.parts.disk import Room, rooms, taken
 from pages.parts.jobs_detail import job_detail
 from pages.parts.jobs_line import line_panel
 from pages.parts.jobs_table import job_table
+from pages.parts.kept_loaded import kept_loaded
 from pages.parts.messages import show_empty, told
 from sts_core import folders
 from sts_core.figures.numbers import DASH, count, size
@@ -30,6 +31,7 @@ def page() -> None:
         st.title(f"{running(jobs)}; {results}; the cache takes {room}.", anchor=False)
     with told():
         line_panel(jobs)
+        kept_loaded()
     st.header("Jobs", anchor=False)
     with told():
         if names():

@@ -11,7 +11,18 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from sts_core.cli import catalogue, comparing, demo, evaluating, finetuning, house, jobs, measuring, training
+from sts_core.cli import (
+    catalogue,
+    comparing,
+    demo,
+    evaluating,
+    finetuning,
+    house,
+    jobs,
+    measuring,
+    probing,
+    training,
+)
 from sts_core.errors import UserError
 
 _DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT}
@@ -30,6 +41,7 @@ demo.add_to(_program)
 catalogue.add_to(_program)
 measuring.add_to(_program)
 comparing.add_to(_program)
+probing.add_to(_program)
 evaluating.add_to(_program)
 training.add_to(_program)
 finetuning.add_to(_program)

@@ -39,15 +39,9 @@ def plan(
 
     Example: sts plan cache/demo/demo.toml --prompts 1
     """
-    from sts_core.measure.resolve import resolve
+    from sts_core.measure.requests import planned
 
-    resolved = resolve(Spec.from_toml(spec, change or ()))
-    from sts_core.measure.plan import plan as make_plan
-    from sts_core.nets.tokenizer import load_tokenizer
-    from sts_core.results.shelf import find
-
-    value = make_plan(resolved, load_tokenizer(resolved.model), prompts)
-    value["stored"] = find(resolved.key) is not None
+    value = planned(Spec.from_toml(spec, change or ()), prompts)
     if json:
         print_json(value)
         return

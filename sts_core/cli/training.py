@@ -33,6 +33,7 @@ def train(
 
     Example: sts sae train cache/demo/smollm2-l15/try.toml --out /tmp/my-sae
     """
+    from sts_core.train.sae.checkpoint import part_folder
     from sts_core.train.sae.spec import SaeSpec
     from sts_core.train.sae.training import train_sae
 
@@ -41,7 +42,8 @@ def train(
         folder = train_sae(SaeSpec.from_toml(spec), out, tell, fresh)
     except KeyboardInterrupt:
         tell.end()
-        typer.echo("The same command goes on from the last checkpoint.", err=True)
+        if part_folder(out).is_dir():
+            typer.echo("The same command goes on from the last checkpoint.", err=True)
         raise
     finally:
         tell.end()

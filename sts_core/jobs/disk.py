@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sts_core.errors import UserError
 from sts_core.folders import jobs
-from sts_core.jobs import watch
+from sts_core.jobs import warm, watch
 from sts_core.jobs.folder import ID, LOG, RESULT, locate, locked, names
 from sts_core.jobs.process import end_leftovers, lives
 
@@ -56,7 +56,7 @@ def delete(job_id: str) -> int:
         name = job.title or job.id
         if job.active:
             raise UserError(f"{name} has not ended ({job.state})", f"Cancel it first: sts jobs --cancel {job_id}")
-        if lives(job.pid, job.pid_started):
+        if lives(job.pid, job.pid_started) and not warm.is_warm(job.pid):
             raise UserError(f"The process {job.pid} of {name} is still leaving", "Try again in a moment.")
         end_leftovers(job.id)
         freed = _use(job.folder).total

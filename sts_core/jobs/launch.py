@@ -11,9 +11,6 @@ a Ctrl-C in the terminal of the dashboard and the dashboard's end.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.folders import PROJECT, cache, disk_trouble, jobs
-from sts_core.jobs import queue, watch
+from sts_core.folders import disk_trouble, jobs
+from sts_core.jobs import queue, warm, watch
 from sts_core.jobs.events import append_event
 from sts_core.jobs.folder import LOG, Job, advance, create, editing, load, locate, locked, now, reopen
 from sts_core.jobs.process import MARK, created, end_leftovers, lives
+from sts_core.jobs.process import start as start_process
 
 WORKER: tuple[str, ...] = ("-m", "sts_core.jobs.worker")
 """What Python is told to run; the job's folder follows."""
@@ -90,36 +88,38 @@ def _start_due(environment: Mapping[str, str] | None) -> list[str]:
     started = []
     while due := queue.due(watch.active()):
         for job in due:
-            if _spawn(job.folder, os.environ if environment is None else environment):
+            if _begin(job, os.environ if environment is None else environment):
                 started.append(job.id)
     return started
 
 
-def _spawn(folder: Path, environment: Mapping[str, str]) -> bool:
-    # The worker starts in the project's folder: a relative cache path would mean another place there.
-    own = {"STS_CACHE": str(cache().resolve()), "PYTHONUNBUFFERED": "1", MARK: folder.name}
+def _begin(job: Job, environment: Mapping[str, str]) -> bool:
+    """Give a job a process: the warm one if it does such jobs and is free, else one of its own."""
+    if job.kind in queue.HEAVY:
+        warm.make_room()
+    stays = job.kind in warm.KINDS and warm.minutes() > 0
+    if stays and (taken := warm.hand_over(job.folder)) is not None:
+        _note_process(job.folder, taken.pid)
+        return True
+    stays = stays and warm.find() is None
+    # What a worker leaves behind is known by its mark; one that stays gives it to its children alone.
+    marked = {name: value for name, value in environment.items() if name != MARK} | ({} if stays else {MARK: job.id})
+    program = warm.WORKER if stays else WORKER
     try:
-        with (folder / LOG).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *WORKER, str(folder.resolve())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=PROJECT,
-                env={**environment, **own},
-                start_new_session=True,
-            )
+        _note_process(job.folder, start_process([*program, str(job.folder.resolve())], job.folder / LOG, marked))
     except OSError as error:
         message = f"The worker's process cannot be started: {error.strerror}"
-        advance(folder, state="failed", error=message, hint="Free some memory or processes and resume it.", ended=now())
-        append_event(folder, "failed", error=message)
+        hint = "Free some memory or processes and resume it."
+        advance(job.folder, state="failed", error=message, hint=hint, ended=now())
+        append_event(job.folder, "failed", error=message)
         return False
+    return True
+
+
+def _note_process(folder: Path, pid: int) -> None:
     with editing(folder) as status:
         if status.get("pid") is None:  # the worker writes the same of itself; whoever comes first, they agree
-            status.update(pid=process.pid, pid_started=created(process.pid))
-    # A dead child stays a zombie until its parent asks after it, and a dashboard lives for days.
-    threading.Thread(target=process.wait, name=f"reap {folder.name}", daemon=True).start()
-    return True
+            status.update(pid=pid, pid_started=created(pid))
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _refuse_resume(job: Job) -> None:
     if not job.kind:
         raise UserError(f"What {name} was asked for cannot be read", "Order a new job instead.")
     deadline = time.monotonic() + _GOING
-    while lives(job.pid, job.pid_started):  # it has told its end, and may still be leaving
+    while lives(job.pid, job.pid_started) and not warm.is_warm(job.pid):  # it has told its end, and may be leaving
         if time.monotonic() >= deadline:
             raise UserError(f"The process {job.pid} of {name} is still leaving", "Try again in a moment.")
         time.sleep(_LOOK_EVERY)

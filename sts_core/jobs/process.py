@@ -7,18 +7,41 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 from sts_core.errors import UserError
+from sts_core.folders import PROJECT, cache
 
 MARK = "STS_JOB"
 """The environment variable by which a worker and all its children are known to belong to a job."""
 CLOCK_SLACK = 2.0
 """Seconds two readings of one creation time may differ: it is told against a clock that gets corrected."""
 _LOOK_EVERY = 0.02
+
+
+def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+    """Start this Python with these arguments as a process of its own session that prints to a file; its PID.
+
+    It outlives whoever started it, and is buried by whoever did if that is still there.
+    """
+    # It starts in the project's folder: a relative cache path would mean another place there.
+    own = {"STS_CACHE": str(cache().resolve()), "PYTHONUNBUFFERED": "1"}
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=PROJECT,
+            env={**environment, **own}, start_new_session=True,
+        )  # fmt: skip
+    # A dead child stays a zombie until its parent asks after it, and a dashboard lives for days.
+    threading.Thread(target=process.wait, name=f"reap {environment.get(MARK, 'one that stays')}", daemon=True).start()
+    return process.pid
 
 
 def created(pid: int) -> float | None:
@@ -38,25 +61,33 @@ def lives(pid: object, started: object) -> bool:
     return found is not None and abs(found - started) <= CLOCK_SLACK
 
 
-def end_group(leader: int, patience: float) -> bool:
-    """End every process of the group: ask, wait up to `patience` seconds, then insist.
+def ask_group(leader: int) -> bool:
+    """Ask every process of a group to end; False when there is none any more. The caller has made sure it is his."""
+    return _signal(leader, signal.SIGTERM)
 
-    The caller has made sure that the group is his. False when something of it still lives after that.
+
+def insist(leader: int, patience: float, over: Callable[[], bool] = lambda: False) -> bool:
+    """Wait up to `patience` seconds for a group that was asked, then kill it. False when something still lives.
+
+    What is `over` needs no end: the group's leader has gone on to other work by then, and is left alone.
     """
-    for ask, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, max(patience, 2.0))):
-        try:
-            os.killpg(leader, ask)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            if not _members(leader):  # only what has died and is not buried yet is left
-                return True
-            raise UserError(
-                f"The process group {leader} belongs to someone else", "Cancel as the user who started the job."
-            ) from None
-        if _gone(leader, wait):
-            return True
-    return False
+    if _gone(leader, patience, over):
+        return True
+    return not _signal(leader, signal.SIGKILL) or _gone(leader, max(patience, 2.0), over)
+
+
+def _signal(leader: int, number: signal.Signals) -> bool:
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        if not _members(leader):  # only what has died and is not buried yet is left
+            return False
+        raise UserError(
+            f"The process group {leader} belongs to someone else", "Cancel as the user who started the job."
+        ) from None
+    return True
 
 
 def end_leftovers(mark: str) -> int:
@@ -77,9 +108,9 @@ def _mark(pid: int) -> str | None:
         return None
 
 
-def _gone(leader: int, patience: float) -> bool:
+def _gone(leader: int, patience: float, over: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + patience
-    while _members(leader):
+    while _members(leader) and not over():
         if time.monotonic() >= deadline:
             return False
         time.sleep(_LOOK_EVERY)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
 from sts_core.folders import jobs
+from sts_core.jobs import warm
 from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import ACTIVE, ENDED, STATUS, Job, editing, load, locate, names, now, read_table
-from sts_core.jobs.process import end_group, end_leftovers, lives
+from sts_core.jobs.process import ask_group, end_leftovers, insist, lives
 
 
 class Cancelled(NamedTuple):
@@ -66,7 +68,11 @@ def cancel(job_id: str, patience: float = 5.0) -> Cancelled:
             if status.get("pid") is None:  # not started yet: the worker will find the order withdrawn
                 status.update(state="cancelled", ended=now())
     append_event(job.folder, "cancel asked")
-    if not _ended_by_force(status, patience):
+    with editing(job.folder) as status:
+        # While we hold the lock its end cannot be written: the signal meets this job and no later one.
+        if status.get("state") in ACTIVE and lives(status.get("pid"), status.get("pid_started")):
+            ask_group(status["pid"])
+    if not _ended_by_force(job.folder, status, patience):
         raise UserError(
             f"{_named(job)} does not end: its process {status['pid']} hangs in the system",
             "Wait for the disk or the device it waits on, then cancel again.",
@@ -77,12 +83,19 @@ def cancel(job_id: str, patience: float = 5.0) -> Cancelled:
     return Cancelled(now_stands, f"{_named(job)} ended by itself ({now_stands.state}) before it could be cancelled.")
 
 
-def _ended_by_force(status: Mapping[str, Any], patience: float) -> bool:
-    """Whether nothing of the worker's group lives any more. A stranger who got its PID is left alone."""
+def _ended_by_force(folder: Path, status: Mapping[str, Any], patience: float) -> bool:
+    """Whether nothing of the worker's group lives any more. A stranger who got its PID is left alone.
+
+    The warm worker is at its next job once this one has told its end.
+    """
     pid = status.get("pid")
     if not isinstance(pid, int) or not lives(pid, status.get("pid_started")):
         return True
-    return end_group(pid, patience)
+
+    def over() -> bool:
+        return warm.is_warm(pid) and (read_table(folder / STATUS) or {}).get("state") in ENDED
+
+    return insist(pid, patience, over)
 
 
 def _each() -> Iterator[Job]:

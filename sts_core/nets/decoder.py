@@ -6,6 +6,7 @@ once; their keys and values are then shared by every batch without copying.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -17,9 +18,10 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from sts_core.errors import UserError
+from sts_core.nets import kept
 from sts_core.nets.attention import Beginning, Recorded, install
 from sts_core.nets.describe import ModelInfo
-from sts_core.nets.saes import first_line
+from sts_core.nets.saes import check_finite, first_line
 
 
 class Prefix(NamedTuple):
@@ -44,6 +46,8 @@ class Decoder:
         self.layer = layer
         self.room: int | None = None
         """Padded tokens that a batch may have; None until one did not fit."""
+        self.turn = threading.RLock()
+        """One question at a time: a kept decoder may serve a measurement and a person who tries a text."""
         self._model = model.eval()
         blocks = _blocks(model)
         del blocks[layer + 1 :]
@@ -78,6 +82,11 @@ class Decoder:
         if not ids:
             return EMPTY
         beginning = Beginning()
+        with self.turn:
+            self._record(ids, beginning)
+        return Prefix(beginning, len(ids))
+
+    def _record(self, ids: list[int], beginning: Beginning) -> None:
         self._desk.beginning, self._desk.recording = beginning, True
         try:
             for start in range(0, len(ids), _PREFIX_TOKENS):
@@ -88,7 +97,6 @@ class Decoder:
         finally:
             self._desk.beginning, self._desk.recording = None, False
             self._caught = None
-        return Prefix(beginning, len(ids))
 
     @torch.inference_mode()
     def residuals(self, rows: list[list[int]], prefix: Prefix = EMPTY) -> Tensor:
@@ -101,12 +109,13 @@ class Decoder:
         for i, row in enumerate(rows):
             tokens[i, : len(row)] = torch.tensor(row)
         places = torch.arange(prefix.length, prefix.length + longest).expand(len(rows), -1)
-        self._desk.beginning = prefix.beginning
-        try:
-            self._model(input_ids=tokens.to(self.device), position_ids=places.to(self.device), use_cache=False)
-        finally:
-            self._desk.beginning = None
-        caught, self._caught = self._caught, None
+        with self.turn:
+            self._desk.beginning = prefix.beginning
+            try:
+                self._model(input_ids=tokens.to(self.device), position_ids=places.to(self.device), use_cache=False)
+            finally:
+                self._desk.beginning = None
+            caught, self._caught = self._caught, None
         if caught is None:
             raise RuntimeError(f"block {self.layer} was not run")
         return caught
@@ -123,17 +132,27 @@ class Side:
 
     def prefix(self, ids: list[int]) -> Prefix:
         """As the decoder's."""
-        self._decoder.adapted(self._adapted)
-        return self._decoder.prefix(ids)
+        with self._decoder.turn:
+            self._decoder.adapted(self._adapted)
+            return self._decoder.prefix(ids)
 
     def residuals(self, rows: list[list[int]], prefix: Prefix = EMPTY) -> Tensor:
         """As the decoder's."""
-        self._decoder.adapted(self._adapted)
-        return self._decoder.residuals(rows, prefix)
+        with self._decoder.turn:
+            self._decoder.adapted(self._adapted)
+            return self._decoder.residuals(rows, prefix)
 
 
 def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str, site: str = "resid_post") -> Decoder:
-    """Load a model's blocks 0…layer, its adapter over them. Weights that are not finite are refused."""
+    """A model's blocks 0…layer, its adapter over them and acting. Weights that are not finite are refused."""
+    key = (info.name, info.revision, str(info.folder), str(info.adapter), layer, device, dtype, site)
+    decoder: Decoder = kept.get("decoder", key, lambda: _load(info, layer, device, dtype, site))
+    if info.adapter is not None:
+        decoder.adapted(True)  # a kept one may have been left without
+    return decoder
+
+
+def _load(info: ModelInfo, layer: int, device: str, dtype: str, site: str) -> Decoder:
     logging.disable_progress_bar()  # we tell progress ourselves
     try:
         model = _adapted_model(info, dtype) if info.adapter else _plain_model(info, dtype)
@@ -142,11 +161,7 @@ def load_decoder(info: ModelInfo, layer: int, device: str, dtype: str, site: str
             f"transformers cannot load {info.name}: {first_line(error)}",
             "Save the model again as safetensors, or choose another.",
         ) from error
-    for name, value in model.named_parameters():
-        if not bool(torch.isfinite(value).all()):
-            raise UserError(
-                f"The weights of {info.name} hold values that are not finite ({name})", "Save the model again."
-            )
+    check_finite(info.name, model.named_parameters(), "Save the model again.")
     decoder = Decoder(model.to(device), layer, site)
     decoder.check()
     return decoder

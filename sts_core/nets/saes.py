@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sts_core import hub
 from sts_core.errors import UserError
 from sts_core.folders import ensure
+from sts_core.nets import kept
 from sts_core.nets.describe import SaeInfo
 
 if TYPE_CHECKING:
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 def load_sae(info: SaeInfo, device: str, dtype: str) -> Any:
     """The SAE in inference form. Weights that are not finite are refused."""
-    import torch
+    key = (info.name, info.revision, str(info.folder), device, dtype)
+    return kept.get("sae", key, lambda: _load(info, device, dtype))
+
+
+def _load(info: SaeInfo, device: str, dtype: str) -> Any:
     from sae_lens import SAE
     from safetensors import SafetensorError
 
@@ -25,12 +31,17 @@ def load_sae(info: SaeInfo, device: str, dtype: str) -> Any:
     except (SafetensorError, FileNotFoundError, KeyError, ValueError, RuntimeError) as error:
         why = f"there is no architecture {error}" if isinstance(error, KeyError) else first_line(error)
         raise UserError(f"SAELens cannot load {info.name}: {why}", "Save the SAE again, or choose another.") from error
-    for name, value in sae.state_dict().items():
-        if not bool(torch.isfinite(value).all()):
-            raise UserError(
-                f"The weights of {info.name} hold values that are not finite ({name})", "Save or train the SAE again."
-            )
+    check_finite(info.name, sae.state_dict().items(), "Save or train the SAE again.")
     return sae.eval()
+
+
+def check_finite(name: str, weights: Iterable[tuple[str, torch.Tensor]], hint: str) -> None:
+    """Refuse weights of which one is no number: everything computed with them would be none either."""
+    import torch
+
+    for part, value in weights:
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(f"The weights of {name} hold values that are not finite ({part})", hint)
 
 
 def encode(sae: Any, residuals: torch.Tensor) -> torch.Tensor:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from sts_core.errors import UserError
+from sts_core.nets import kept
 from sts_core.nets.describe import ModelInfo
 from sts_core.nets.saes import first_line
 
 
 def load_tokenizer(info: ModelInfo) -> Any:
-    """The model's own tokenizer."""
+    """The model's own tokenizer; kept a thread, because it may be asked by one thread at a time."""
+    key = (info.name, info.revision, str(info.folder), threading.get_ident())
+    return kept.get("tokenizer", key, lambda: _load(info))
+
+
+def _load(info: ModelInfo) -> Any:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 

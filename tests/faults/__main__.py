@@ -7,13 +7,15 @@ each, nothing may be lost, doubled, stuck or left over (`world.sound`). Exit 1 a
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from tests.faults.runs import FAULTS, CannotRun
+from tests.faults.disks import CannotRun
+from tests.faults.runs import FAULTS
 from tests.faults.stream import stream
 from tests.faults.world import world
 
@@ -27,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=names, action="append", help="one fault alone; may be repeated")
     parser.add_argument("--stream", type=float, default=60, metavar="SECONDS", help="how long the stream runs; 0: not")
     asked = parser.parse_args(arguments)
+    # A shell lets what it starts in the background ignore SIGINT, and so would the dashboards started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in range(asked.seed, asked.seed + asked.rounds):
         for fault in FAULTS:
             if asked.only and fault.__name__ not in asked.only:

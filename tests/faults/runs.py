@@ -8,28 +8,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 import duckdb
 
 from sts_core.errors import UserError
 from sts_core.folders import cache, ensure
-from sts_core.jobs import launch, queue, watch
+from sts_core.jobs import launch, queue, warm, watch
 from sts_core.jobs.events import EVENTS, read_events
 from sts_core.jobs.folder import STATUS
-from sts_core.jobs.process import lives
+from sts_core.jobs.process import created, lives
 from sts_core.store import keeper
 from sts_core.store.database import database_path, owner
 from sts_core.store.migrations import MIGRATIONS, Migration, migrate
+from tests.faults.checkpoint import disk_full_for_a_checkpoint
+from tests.faults.disks import filled, small_disk
 from tests.faults.world import PATIENCE, World, ended, kill, pause, sound, step_of, until
 
 Fault = Callable[[World], None]
-
-
-class CannotRun(Exception):
-    """This machine does not allow what the fault needs."""
 
 
 def worker_killed(world: World) -> None:
@@ -43,6 +39,22 @@ def worker_killed(world: World) -> None:
             break
         launch.resume(job)
     sound(job)
+
+
+def warm_worker_killed(world: World) -> None:
+    """SIGKILL for the process that stays, at work or idle; its job is resumed, the next ones are done as ever."""
+    os.environ["STS_WARM_MINUTES"] = "1"
+    jobs = [world.order("run", title=f"light {i}") for i in range(3)]
+    for _ in range(3):
+        pause(world.rng.uniform(0, 0.7))
+        if (warmed := warm.find()) is not None:
+            os.kill(warmed.pid, signal.SIGKILL)
+            until(lambda pid=warmed.pid: created(pid) is None, "it is gone")  # type: ignore[misc]
+        for job in jobs:
+            if watch.read(job).state == "dead":
+                launch.resume(job)
+        launch.start_waiting()
+    sound(*jobs)
 
 
 def dashboard_killed(world: World) -> None:
@@ -180,49 +192,18 @@ def newer_database(world: World) -> None:
 
 FAULTS: tuple[Fault, ...] = (
     worker_killed,
+    warm_worker_killed,
     dashboard_killed,
     ctrl_c,
     torn_last_line,
     status_missing,
     pid_reused,
     disk_full_for_events,
+    disk_full_for_a_checkpoint,
     disk_full_for_the_database,
     second_dashboard,
     newer_database,
 )
-
-
-@contextmanager
-def small_disk(place: Path, megabytes: int) -> Iterator[None]:
-    """A disk of this size mounted there; `CannotRun` where one may not mount."""
-    options = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
-    try:
-        subprocess.run(options, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise CannotRun("a small disk cannot be mounted here (that needs root on Linux)") from error
-    try:
-        yield
-    finally:
-        for job in watch.active():
-            watch.cancel(job.id, patience=0)
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-@contextmanager
-def filled(place: Path) -> Iterator[None]:
-    """The disk has no byte left."""
-    filler = place / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for piece in (1 << 16, 1 << 12, 1):
-            try:
-                while file.write(b"x" * piece):
-                    pass
-            except OSError:
-                continue
-    try:
-        yield
-    finally:
-        filler.unlink()
 
 
 def _kept(job: str) -> int:

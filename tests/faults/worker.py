@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sts_core.jobs import launch
+from sts_core.jobs import launch, warm, warm_worker
 from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import RESULT, Job
 from sts_core.jobs.worker import main
@@ -41,6 +41,12 @@ def train(job: Job, watch: Watcher) -> str:
     return RESULT
 
 
+STAYS = "stays"
+"""Asks for the worker that stays after its job."""
+
 if __name__ == "__main__":
-    launch.WORKER = (str(Path(__file__).resolve()),)  # the next in line is one of these too
-    sys.exit(main(Path(sys.argv[1]), {"sft": train, "run": train}))
+    me, kinds = str(Path(__file__).resolve()), {"sft": train, "run": train}
+    launch.WORKER, warm.WORKER = (me,), (me, STAYS)  # the next in line is one of these too
+    if sys.argv[1] == STAYS:
+        sys.exit(warm_worker.main(sys.argv[2:], dict, kinds))
+    sys.exit(main(Path(sys.argv[1]), kinds))

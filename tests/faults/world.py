@@ -22,14 +22,14 @@ import psutil
 
 from sts_core.cli.app import streamlit_arguments
 from sts_core.folders import PROJECT
-from sts_core.jobs import launch, queue, watch
+from sts_core.jobs import launch, queue, warm, watch
 from sts_core.jobs.events import EVENTS, read_events
 from sts_core.jobs.folder import ENDED, Job
 from sts_core.jobs.process import MARK, created
 from sts_core.store.database import database_path
 from sts_core.store.ownership import holder
 from sts_core.store.reading import read
-from tests.faults.worker import loss
+from tests.faults.worker import STAYS, loss
 
 WORKER = Path(__file__).with_name("worker.py")
 SERVER = Path(__file__).with_name("dashboard.py")
@@ -77,22 +77,24 @@ class World:
             server.wait(PATIENCE)
         while active := sorted(watch.active(), key=lambda job: not queue.in_line(job)):
             watch.cancel(active[0].id, patience=0)
+        warm.send_home()
 
 
 @contextmanager
 def world(folder: Path, seed: int) -> Iterator[World]:
     """A cache of its own under this folder, for this process and all it starts."""
-    before = {name: os.environ.get(name) for name in ("STS_CACHE", "OMP_NUM_THREADS")}
+    before = {name: os.environ.get(name) for name in ("STS_CACHE", "OMP_NUM_THREADS", "STS_WARM_MINUTES")}
     worker, launch.WORKER = launch.WORKER, (str(WORKER),)
+    stays, warm.WORKER = warm.WORKER, (str(WORKER), STAYS)
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    os.environ.update(STS_CACHE=str(cache), OMP_NUM_THREADS="1")
+    os.environ.update(STS_CACHE=str(cache), OMP_NUM_THREADS="1", STS_WARM_MINUTES="0")
     made = World(folder, random.Random(seed))
     try:
         yield made
     finally:
         made.end()
-        launch.WORKER = worker
+        launch.WORKER, warm.WORKER = worker, stays
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

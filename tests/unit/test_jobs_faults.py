@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.runs import FAULTS, CannotRun, Fault, ctrl_c, newer_database, second_dashboard
+from tests.faults.disks import CannotRun
+from tests.faults.runs import FAULTS, Fault, ctrl_c, newer_database, second_dashboard
 from tests.faults.stream import RATE, WORKERS, stream
 from tests.faults.world import world
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sts_core.errors import UserError
-from sts_core.jobs import disk, launch, queue, watch
+from sts_core.jobs import disk, launch, process, queue, watch
 from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import Job, advance, create, load
 from sts_core.jobs.process import created
@@ -163,7 +163,7 @@ def test_what_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) 
         return real(*args, **more)  # type: ignore[call-overload]
 
     first, second = in_line("first", "sae", spec={"steps": 1}), in_line("second", "sae", spec={"steps": 1})
-    monkeypatch.setattr(launch.subprocess, "Popen", refuse_once)
+    monkeypatch.setattr(process.subprocess, "Popen", refuse_once)
     assert launch.start_waiting() == [second]
     assert "Cannot allocate memory" in watch.read(first).error
     until(second, "done")

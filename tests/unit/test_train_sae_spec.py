@@ -219,3 +219,11 @@ def test_the_embedded_sets_give_their_scoring_half_alone(bundle_cache: Path) -> 
     kept = split(read_rows(locate("mmlu/law"), {}, need=("question", "answer")).rows).kept
     assert len(questions) > 1000
     assert not set(questions) & {row.question for row in kept}
+
+
+@pytest.mark.parametrize("key", ["tokens", "context", "width"])
+def test_a_number_beyond_any_machine_is_refused_at_once(key: str, tmp_path: Path) -> None:
+    values = {"model": "m", "layer": 1, "corpus": [{"data": "stdlib", "share": 1}], key: 10**15}
+    with pytest.raises(UserError, match=f"{key} is 1000000000000000") as refused:
+        SaeSpec.from_dict(values, tmp_path)
+    assert "at most 1,000,000,000,000" in refused.value.hint

@@ -6,7 +6,7 @@ from typing import Any
 
 from sts_core.errors import UserError
 from sts_core.nets.describe import ModelInfo
-from sts_core.nets.saes import first_line
+from sts_core.nets.saes import check_finite, first_line
 
 
 def load_language_model(info: ModelInfo, device: str, dtype: str) -> Any:
@@ -29,10 +29,6 @@ def load_language_model(info: ModelInfo, device: str, dtype: str) -> Any:
             f"transformers cannot load {info.name}: {first_line(error)}",
             "Save the model again as safetensors, or choose another.",
         ) from error
-    for name, value in model.named_parameters():
-        if not bool(torch.isfinite(value).all()):
-            raise UserError(
-                f"The weights of {info.name} hold values that are not finite ({name})",
-                "Its training may have diverged: evaluate an earlier checkpoint, or save the model again.",
-            )
+    hint = "Its training may have diverged: evaluate an earlier checkpoint, or save the model again."
+    check_finite(info.name, model.named_parameters(), hint)
     return model.to(device).eval()

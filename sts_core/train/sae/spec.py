@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError, nearest
-from sts_core.spec_checks import device, is_number, known_keys, whole
+from sts_core.spec_checks import device, known_keys, positive, whole
 from sts_core.spec_file import read_table, to_toml
 
 ARCHITECTURES = ("batchtopk", "topk")
@@ -37,8 +37,7 @@ class CorpusSpec:
         where = f"corpus {self.data!r}"
         if not isinstance(self.data, str) or not self.data.strip():
             raise UserError("A [[corpus]] table does not say where its text is", 'Add data = "stdlib", or a file.')
-        if not is_number(self.share) or self.share <= 0:
-            raise UserError(f"{where}: share is {self.share!r}", "Give a number above 0.")
+        positive(f"{where}: share", self.share)
         good = isinstance(self.columns, Mapping) and all(isinstance(name, str) for name in self.columns.values())
         if not good or ("answer" in self.columns and "question" not in self.columns):
             raise UserError(
@@ -118,8 +117,7 @@ class SaeSpec:
         for name, least in _WHOLE.items():
             whole(name, getattr(self, name), least)
         for name in ("lr", "lr_end", "outliers"):
-            if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)!r}", "Give a number above 0.")
+            positive(name, getattr(self, name))
         for name, choices in (("architecture", ARCHITECTURES), ("dtype", DTYPES), ("save_dtype", SAVE_DTYPES)):
             if getattr(self, name) not in choices:
                 close = nearest(str(getattr(self, name)), choices)

@@ -71,6 +71,7 @@ def _trainer(
 
     set_seed(spec.seed)
     data = Dataset.from_dict({"input_ids": [r.ids for r in rows.rows], "labels": [r.labels for r in rows.rows]})
+    _report_beside(out)
     with _on_device(device_dtype[0]):
         arguments = _arguments(spec, out, *device_dtype, total)
     whole = last if spec.method == "full" else None
@@ -106,6 +107,13 @@ def _arguments(spec: SftSpec, out: Path, device: str, dtype: str, total: int) ->
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # one process drives one GPU; several are asked for with `processes`
     return arguments
+
+
+def _report_beside(out: Path) -> None:
+    """What W&B and TensorBoard write lies with the run, unless the person has said otherwise."""
+    ours = {"WANDB_DIR": str(out), "WANDB_PROJECT": "sts-explorer", "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard")}
+    for name, value in ours.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager
