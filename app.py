@@ -28,6 +28,12 @@ shifted = st.Page(
     icon=":material/stacked_line_chart:",
     url_path="shifted",
 )
+features = st.Page(
+    "pages/views/features.py",
+    title="Feature browser",
+    icon=":material/token:",
+    url_path="features",
+)
 runs = st.Page(
     "pages/views/runs.py",
     title="Fine-tuning runs",
@@ -40,9 +46,9 @@ jobs = st.Page(
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, shifted, runs, jobs], position="hidden")
+page = st.navigation([workbench, shifted, features, runs, jobs], position="hidden")
 with st.sidebar:
-    for group, members in {"Explore": [workbench, shifted], "Train": [runs], "Machine": [jobs]}.items():
+    for group, members in {"Explore": [workbench, shifted, features], "Train": [runs], "Machine": [jobs]}.items():
         st.caption(group)
         for member in members:
             st.page_link(member)

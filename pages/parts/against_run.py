@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import streamlit as st
 from pages.parts.charts import picture
 from pages.parts.escape import plain
 from pages.parts.feature import choose_feature
-from pages.parts.run_data import listing
+from pages.parts.feature_data import tested_runs
 from pages.parts.style import mode
 from sts_core.errors import UserError
 from sts_core.figures import run_words
@@ -34,7 +33,7 @@ _LABELS = {BOTH: "both", FIRST: "demonstrations alone", SECOND: "the fine-tune a
 
 def against_run(stored: Stored, n: int) -> None:
     """Draw it where a run was held against this result; nothing where there is none."""
-    runs = _tested(stored.key)
+    runs = {job: f"{title} ({job})" for job, title in tested_runs(stored.key).items()}
     if not runs:
         return
     st.header("Do they really shift?", anchor=False)
@@ -130,20 +129,6 @@ def _table(table: pd.DataFrame, k: int) -> None:
         },
         alt="Features by their ranks in both",
     )
-
-
-def _tested(key: str) -> dict[str, str]:
-    """Runs that were held against this result: id -> title."""
-    runs = listing()
-    found = {}
-    for job, title in zip(runs["id"], runs["title"], strict=True):
-        try:
-            manifest = json.loads((jobs() / job / RESULT / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if manifest.get("prediction") == key and (jobs() / job / RESULT / "shift.parquet").is_file():
-            found[str(job)] = f"{title} ({job})"
-    return found
 
 
 @st.cache_data(max_entries=16, show_spinner="Comparing the two rankings …")

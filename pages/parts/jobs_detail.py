@@ -73,7 +73,7 @@ def _log(job_id: str) -> None:
     with told():
         lines = read(job_id).log_tail(LOG_LINES)
         st.caption("The end of its log")
-        height = 300 if len(lines) > 12 else "content"
+        height: int | Literal["content"] = 300 if len(lines) > 12 else "content"
         st.code("\n".join(lines) or "Nothing was printed yet.", language=None, wrap_lines=True, height=height)
 
 

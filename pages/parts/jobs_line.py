@@ -19,6 +19,8 @@ KINDS = {
     "sae": "SAE training",
     "sweep": "Sweep",
     "eval": "Evaluation",
+    "examples": "Examples and names",
+    "label": "Labelling",
 }
 """A job's kind -> what a person calls it."""
 

@@ -18,6 +18,7 @@ from sts_core.results import Result
 EVERY = 0.8
 """Seconds between two looks at a running job."""
 _WATCHED = "watched_job"
+_VERBS = {"run": "Measuring", "examples": "Reading"}
 
 
 def job_line() -> None:
@@ -110,7 +111,7 @@ def _draw_panel(job: Job) -> None:
         st.caption(f"It waits for {plain(before.title or before.id)}." if before else "It is about to begin.")
         cancel_button(job)
         return
-    st.markdown(f"**Measuring** {plain(job.title)}")
+    st.markdown(f"**{_VERBS.get(job.kind, 'Working on')}** {plain(job.title)}")
     st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
     st.caption(amounts(job) or "The size of the work is not known yet.")
     cancel_button(job)

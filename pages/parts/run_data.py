@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import duckdb
 import pandas as pd
 
 from sts_core.errors import UserError
 from sts_core.figures.run_words import Overlap, Standing
-from sts_core.jobs.folder import Job
+from sts_core.jobs.folder import ACTIVE, Job
 from sts_core.jobs.watch import read as read_job
 from sts_core.store import queries, reading
 
@@ -22,7 +23,37 @@ SEVERAL = 10
 """Points of the loss that are averaged where a sentence says how large it is."""
 K = 100
 """The overlap@k that stands in headlines and tables."""
+MOST_KEPT = 12
+"""Runs that are kept as they were read: those that several people look at or compare."""
 _CHANGES = ["domain", "value", "se", "n"]
+
+
+class Counts(NamedTuple):
+    """How many runs are kept, and how many of them are under way."""
+
+    runs: int
+    active: int
+
+
+class _Line(NamedTuple):
+    """A run's sparkline, and how far it had been read in then."""
+
+    place: tuple[Any, ...]
+    told: tuple[int, float, list[float]] | None
+    """`step, last, sparkline`; None where no loss was told yet."""
+
+
+class _Kept(NamedTuple):
+    """A run as it was read, and how far it had been read in then."""
+
+    place: tuple[Any, ...] | None
+    run: Run
+
+
+_lines: dict[str, _Line] = {}
+"""What the last listing found. Replaced whole, so that sessions that list at once need no lock."""
+_kept: dict[str, _Kept] = {}
+"""Runs as they were read last."""
 
 
 class Run(NamedTuple):
@@ -105,32 +136,66 @@ class Run(NamedTuple):
         return rows[_CHANGES].reset_index(drop=True)
 
 
-def listing(limit: int = 200) -> pd.DataFrame:
-    """The newest runs with their last loss and its sparkline."""
+def counts() -> Counts:
+    """How many runs there are."""
     with reading.read() as view:
-        return queries.runs(view.connection, limit=limit, kinds=[KIND])
+        return Counts(
+            queries.count(view.connection, kinds=[KIND]), queries.count(view.connection, sorted(ACTIVE), [KIND])
+        )
+
+
+def listing(limit: int = 200) -> pd.DataFrame:
+    """The newest runs with their last loss and its sparkline.
+
+    A line is asked for again only when its run has told more: of five hundred ended runs none is.
+    """
+    global _lines
+    with reading.read() as view:
+        connection = view.connection
+        listed = queries.jobs(connection, limit=limit, kinds=[KIND])
+        now, before = queries.places(connection, list(listed["id"])), _lines
+        known = {job: line for job, line in before.items() if now.get(job) == line.place}
+        asked = queries.sparklines(connection, [job for job in now if job not in known])
+    read = {row.id: (row.step, row.last, list(row.sparkline)) for row in asked.itertuples()}
+    _lines = known | {job: _Line(place, read.get(job)) for job, place in now.items() if job not in known}
+    lines = [(job, *line.told) for job, line in _lines.items() if line.told is not None]
+    return queries.with_sparklines(listed, pd.DataFrame(lines, columns=["id", "step", "last", "sparkline"]))
 
 
 def run(job: str) -> Run:
-    """All of one run; UserError when there is none of this id."""
+    """All of one run; UserError when there is none of this id. What it has told is read again only when that is more.
+
+    Its state is that of its folder at this moment.
+    """
     now = read_job(job)
     if now.kind != KIND:
         raise UserError(f"{now.title or job} is no fine-tuning run", "Choose one of the table.")
     with reading.read() as view:
-        connection = view.connection
-        told = queries.predictions(connection, job)
-        row = queries.jobs(connection, limit=1, ids=[job])
-        return Run(
-            job=now,
-            spec=now.spec,
-            note=str(row["note"].iloc[0] or "") if len(row) else "",
-            curves={name: queries.curve(connection, job, name) for name in CURVES},
-            trajectory=_by_name(queries.at_steps(connection, job, but=(*CURVES, "epoch"))),
-            evaluations=queries.evaluations(connection, job),
-            prediction=_prediction(told),
-            events=queries.events(connection, job, limit=MOST_EVENTS, kinds=["checkpoint", "stage"]),
-            skipped=int(row["skipped"].iloc[0] or 0) if len(row) else 0,
-        )
+        place = queries.places(view.connection, [job]).get(job)
+        kept = _kept.get(job)
+        if kept is None or kept.place != place:
+            kept = _Kept(place, _read(view.connection, now))
+    _kept.pop(job, None)
+    _kept[job] = kept  # the one looked at last stays longest
+    for oldest in list(_kept)[:-MOST_KEPT]:
+        _kept.pop(oldest, None)
+    return kept.run._replace(job=now, spec=now.spec)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, now: Job) -> Run:
+    told = queries.predictions(connection, now.id)
+    row = queries.jobs(connection, limit=1, ids=[now.id])
+    return Run(
+        job=now,
+        spec=now.spec,
+        note=str(row["note"].iloc[0] or "") if len(row) else "",
+        curves=queries.curves(connection, now.id, CURVES),
+        trajectory=_by_name(queries.at_steps(connection, now.id, but=(*CURVES, "epoch"))),
+        evaluations=queries.evaluations(connection, now.id),
+        prediction=_prediction(told),
+        events=queries.events(connection, now.id, limit=MOST_EVENTS, kinds=["checkpoint", "stage"]),
+        skipped=int(row["skipped"].iloc[0] or 0) if len(row) else 0,
+    )
 
 
 def _by_name(told: pd.DataFrame) -> dict[str, dict[int, float]]:

@@ -15,8 +15,7 @@ from pages.parts.progress import amounts, cancel_button, share
 from pages.parts.run_data import K, Run, run
 from sts_core.figures import run_words
 from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
-from sts_core.jobs.folder import RESULT
-from sts_core.jobs.watch import read
+from sts_core.jobs.folder import RESULT, Job
 
 EVERY = 2.0
 """Seconds between two looks at a run that is under way."""
@@ -25,42 +24,50 @@ _METRICS = {"nll": "Answer likelihood", "accuracy": "Accuracy"}
 
 
 def run_view(job: str) -> None:
-    """Draw it; while it runs, again and again."""
-    active = read(job).active
-    st.fragment(_live, run_every=EVERY if active else None)(job, active)
+    """Draw it. While it runs its head and its curve are drawn again and again, each by itself, the rest when it is due.
 
-
-def _live(job: str, active: bool) -> None:
-    with told():
-        now = run(job)
-        if now.job.active != active:
-            st.rerun()  # it has ended: what may be done with it has changed
-        draw(now)
-
-
-def draw(now: Run) -> None:
-    """The whole page of a run."""
-    changes = now.changes("nll")
-    with st.container(key="answer", gap="small"):
-        st.title(plain(run_words.run_headline(now.standing, changes, now.overlap())), anchor=False)
-        if now.job.state == "done":
-            st.markdown(f":gray[{plain(run_words.learned_words(now.standing))}.]")
-        _facts_line(now)
-    if now.job.active:
-        st.progress(share(now.job) or 0.0, text=plain(now.job.stage or "starting"))
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(amounts(now.job) or "The size of the work is not known yet.")
-            cancel_button(now.job)
-    elif now.job.error:
-        st.error(plain(now.job.hint or " "), title=plain(now.job.error), icon=":material/error:")
-    actions(now.job)
+    Whatever is clicked redraws the part it belongs to, and no other.
+    """
+    now = run(job)
+    every = EVERY if now.job.active else None
+    st.fragment(_head, run_every=every)(job, _landmarks(now))
+    # In a box of its own: by its place Streamlit knows the part in which something is clicked. Without the box, the end
+    # of a run would move all that follows, and a click made in that moment would be lost.
+    with st.container():
+        actions(now.job)
     left, right = st.columns(2, gap="medium")
     with left:
-        _learning(now)
+        st.fragment(_learning, run_every=every)(job)
     with right:
         _prediction(now)
-    _changed(now, changes)
+    st.fragment(_changed)(job)
     _below(now)
+
+
+def _landmarks(now: Run) -> tuple[object, ...]:
+    """What the parts that are not polled show: with any change in it the whole page is due."""
+    known = (len(now.evaluations), len(now.events), len(now.trajectory.get(f"overlap_{K}", {})))
+    return (now.job.state, now.prediction is None, now.note, *known)
+
+
+def _head(job: str, landmarks: tuple[object, ...]) -> None:
+    with told():
+        now = run(job)
+        if _landmarks(now) != landmarks:
+            st.rerun()
+        with st.container(key="answer", gap="small"):
+            headline = run_words.run_headline(now.standing, now.changes("nll"), now.overlap())
+            st.title(plain(headline), anchor=False)
+            if now.job.state == "done":
+                st.markdown(f":gray[{plain(run_words.learned_words(now.standing))}.]")
+            _facts_line(now)
+        if now.job.active:
+            st.progress(share(now.job) or 0.0, text=plain(now.job.stage or "starting"))
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption(amounts(now.job) or "The size of the work is not known yet.")
+                cancel_button(now.job)
+        elif now.job.error:
+            st.error(plain(now.job.hint or " "), title=plain(now.job.error), icon=":material/error:")
 
 
 def _facts_line(now: Run) -> None:
@@ -69,7 +76,12 @@ def _facts_line(now: Run) -> None:
     st.markdown(f":gray[:material/schedule: {plain(' · '.join(parts))}]")
 
 
-def _learning(now: Run) -> None:
+def _learning(job: str) -> None:
+    with told():
+        _draw_learning(run(job))
+
+
+def _draw_learning(now: Run) -> None:
     shown = [name for name in run_figures.TITLES if len(now.curves[name])]
     if not shown:
         st.caption("No step is done yet: the loss appears here from the first one on.")
@@ -102,7 +114,12 @@ def _prediction(now: Run) -> None:
     _csv(pd.DataFrame(now.trajectory).rename_axis("step").reset_index(), f"trajectory-{now.job.id}")
 
 
-def _changed(now: Run, changes: pd.DataFrame) -> None:
+def _changed(job: str) -> None:
+    with told():
+        _draw_changed(run(job))
+
+
+def _draw_changed(now: Run) -> None:
     st.header("Before and after", anchor=False)
     metrics = [name for name in _METRICS if len(now.changes(name))]
     if not metrics:
@@ -168,11 +185,16 @@ def _below(now: Run) -> None:
     with st.expander("Settings and note", icon=":material/receipt_long:"):
         st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         note(now.job, now.note)
-    with st.expander("Log", icon=":material/notes:"):
-        lines = "\n".join(now.job.log_tail(LOG_LINES)) or "The worker printed nothing."
-        st.code(lines, language=None, wrap_lines=True)
+    with st.expander("Log", icon=":material/notes:", key="log", on_change="rerun") as log:
+        if log.open:
+            st.fragment(_log, run_every=EVERY if now.job.active else None)(now.job)
     if now.skipped:
         st.caption(f"{count(now.skipped)} lines of its events could not be understood and are left out.")
+
+
+def _log(job: Job) -> None:
+    lines = "\n".join(job.log_tail(LOG_LINES)) or "The worker printed nothing."
+    st.code(lines, language=None, wrap_lines=True)
 
 
 def _checkpoints(now: Run) -> list[dict[str, str]]:

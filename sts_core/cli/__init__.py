@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 
 import typer
 from typer.exceptions import TyperException
@@ -14,19 +15,28 @@ from typer.exceptions import TyperException
 from sts_core.cli import (
     catalogue,
     comparing,
+    correlating,
     demo,
     evaluating,
+    examples,
     finetuning,
     house,
     jobs,
+    labelling,
     measuring,
     probing,
     training,
 )
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 
-_DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT}
+_DISK = {
+    errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EISDIR,
+    errno.ENOTDIR, errno.EBUSY, errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EIO,
+}  # fmt: skip
 """What a disk or a path can refuse, and a person can mend."""
+
+_INTERRUPTED = 130
 
 _program = typer.Typer(
     name="sts",
@@ -41,6 +51,9 @@ demo.add_to(_program)
 catalogue.add_to(_program)
 measuring.add_to(_program)
 comparing.add_to(_program)
+correlating.add_to(_program)
+examples.add_to(_program)
+labelling.add_to(_program)
 probing.add_to(_program)
 evaluating.add_to(_program)
 training.add_to(_program)
@@ -50,6 +63,7 @@ jobs.add_to(_program)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status instead of leaving."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries plan is no news for a person
     try:
         code = _program(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -62,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(error.format_message(), f"See `{command} --help`.")
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("stopped", err=True)
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         return 0
@@ -72,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(
             f"{error.filename or 'The disk'}: {error.strerror}", "Check the path, its permissions and the space left."
         )
+    if code == _INTERRUPTED:
+        typer.echo("stopped", err=True)
     return code if isinstance(code, int) else 0
 
 
@@ -83,4 +99,4 @@ def refuse(message: str, hint: str) -> int:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return visible(" ".join(text.split()))

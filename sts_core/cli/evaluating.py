@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sts_core.cli.telling import Teller, print_json, table
+from sts_core.errors import UserError
 from sts_core.folders import atomic_write
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the spec: --set rows=40. May be repeated."),
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace another evaluation that DIR holds.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Evaluate a model, or one before and after a fine-tune, on rows that neither training nor scoring used.
@@ -52,7 +54,11 @@ def evaluate(
     tell = Teller()
     with tempfile.TemporaryDirectory(prefix="sts-eval-") as passing:
         try:
-            evaluation = run_evaluation(checked, out or Path(passing), tell)
+            evaluation = run_evaluation(checked, out or Path(passing), tell, fresh=fresh)
+        except UserError as error:
+            if passing in error.hint:  # what is kept there goes with this command
+                raise UserError(error.message, "Name a folder with --out: all that lm-eval says stays there.") from None
+            raise
         finally:
             tell.end()
         for warning in evaluation.warnings:
@@ -87,6 +93,8 @@ def read(
     if metric is not None or out is not None:
         outcomes = of_metric(outcomes, metric)
     if out is not None:
+        if out.exists() and any(given is not None and out.samefile(given) for given in (before, after)):
+            raise UserError(f"{out} is what is being read", "Name another file.")
         atomic_write(out, to_text(outcomes))
     if json:
         print_json([{**one._asdict(), "harm": one.harm, "harm_se": one.harm_se} for one in outcomes])

@@ -66,7 +66,8 @@ def _start(asked: SftSpec, found: dict[str, Any]) -> str:
     from sts_core.jobs import launch
 
     method = {"lora": "LoRA", "full": "full"}[asked.method]
-    title = f"{Path(asked.target.data).name}, {method}, {found['steps']} steps"
+    data = Path(found["mixture"]["folder"] if "mixture" in found else asked.target.data).name
+    title = f"{data}, {method}, {found['steps']} steps"
     return launch.start("sft", asked.to_dict(), title)
 
 
@@ -104,6 +105,7 @@ def _tell_end(job: Job) -> None:
     if job.state == "done":
         took = f" in {duration(job.seconds)}" if job.seconds is not None else ""
         typer.echo(f"done{took}: {_result(job)}", err=True)
+        typer.echo(f"Losses, scores before and after, and what really shifted: sts jobs {job.id}", err=True)
         return
     if job.state == "failed" and f"error: {job.error}" in job.log_tail(5):  # so the worker tells what a person can mend
         raise UserError(job.error, job.hint)
@@ -133,4 +135,14 @@ def _plan_text(found: dict[str, Any]) -> str:
         ("disk", f"{checkpoints['kept']:,} checkpoints of {size(checkpoints['bytes_each'])}, "
                  f"one every {checkpoints['every']:,} steps"),
     ]  # fmt: skip
+    if "mixture" in found:
+        lines.insert(1, ("mixture", _mixture(found["mixture"])))
     return "\n".join([table(lines), *(f"! {warning}" for warning in found["warnings"])])
+
+
+def _mixture(mixture: dict[str, Any]) -> str:
+    counts = dict(mixture["counts"])
+    target = counts.pop("target", 0)
+    named = ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
+    own = f"{target:,} rows of {Path(mixture['target']).name}"
+    return f"{own}{f'; {named}' if named else ''}; none of them is evaluated"

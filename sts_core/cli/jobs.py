@@ -31,17 +31,20 @@ def jobs(
     resume: Annotated[
         str | None, typer.Option(metavar="ID", help="Let a failed, vanished or cancelled job go on where it stopped.")
     ] = None,
+    clone: Annotated[
+        str | None, typer.Option(metavar="ID", help="Order the same once more, as a job of its own.")
+    ] = None,
     delete: Annotated[str | None, typer.Option(metavar="ID", help="Remove an ended job with all its files.")] = None,
     first: Annotated[str | None, typer.Option(metavar="ID", help="Put a waiting job first in its line.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List background jobs, show one, or cancel, resume, delete or move one.
+    """List background jobs, show one, or cancel, resume, clone, delete or move one.
 
     Example: sts jobs
     """
     from sts_core.jobs import launch, watch
 
-    asked = {"--cancel": cancel, "--resume": resume, "--delete": delete, "--first": first}
+    asked = {"--cancel": cancel, "--resume": resume, "--clone": clone, "--delete": delete, "--first": first}
     _refuse_two(asked, job)
     told = _done(asked)
     launch.start_waiting()
@@ -71,6 +74,10 @@ def _done(asked: dict[str, str | None]) -> str:
         before = queue.waits_for(resumed)
         waits = f"; it waits for {_name(before)}" if before else ""
         return f"{_name(resumed)} goes on as attempt {resumed.attempt}{waits}."
+    if (job := asked["--clone"]) is not None:
+        ordered = watch.read(launch.clone(job))
+        before = queue.waits_for(ordered)
+        return f"{_name(ordered)} is ordered as {ordered.id}" + (f"; it waits for {_name(before)}." if before else ".")
     if (job := asked["--delete"]) is not None:
         return f"{job} is deleted; that freed {size(disk.delete(job))}."
     if (job := asked["--first"]) is not None:
@@ -85,7 +92,7 @@ def _list(listed: list[Job], json: bool) -> None:
         print_json([_public(entry) for entry in listed])
         return
     if not listed:
-        typer.echo("No job yet. The dashboard's Measure button starts one.", err=True)
+        typer.echo("No job yet. `sts sft SPEC.toml` starts one, and so does the dashboard's Measure button.", err=True)
         return
     typer.echo(table([("id", "state", "done", "left", "title"), *(_line(entry) for entry in listed)]))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
-import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller
+from sts_core.cli.terminal import as_json, visible
 from sts_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ NAMED_A_TOKEN = 3
 WORDS = 6
 _LONGEST_TOKEN = 28
 _MOST_STDIN = 1_000_000
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Kinds of signs that a terminal does not show but obeys, or shows as nothing."""
-_SHOWN = {"\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -102,6 +98,8 @@ def dictionary(
 
     if feature and out is not None:
         raise UserError("--feature prints, --out writes all features", "Leave one of them out.")
+    if out is not None and out.is_dir():
+        raise UserError(f"{out} is a folder", "Name the file in it: --out DIR/dictionary.parquet.")
     found, coder, place = find_model(model), find_sae(sae), choose_device(device)
     from sts_core.measure import dictionary as made
 
@@ -120,28 +118,6 @@ def dictionary(
     typer.echo(
         as_json({"file": str(path), "features": coder.features, "how": made.HOW}) if json else visible(str(path))
     )
-
-
-def visible(text: str) -> str:
-    """A text that a terminal shows and does not obey: what would be unseen, or turn the line, is written out."""
-    return "".join(
-        _SHOWN.get(sign) or (_written(sign) if unicodedata.category(sign) in _HIDDEN else sign) for sign in text
-    )
-
-
-def as_json(value: Any) -> str:
-    """JSON for programs and terminals alike: signs that a terminal would obey are escaped."""
-    text = json_text.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    return re.sub(r"[^\n\x20-\x7e]", lambda found: _for_json(found[0]), text)
-
-
-def _for_json(sign: str) -> str:
-    return json_text.dumps(sign)[1:-1] if unicodedata.category(sign) in _HIDDEN else sign
-
-
-def _written(sign: str) -> str:
-    number = ord(sign)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _read(text: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -11,22 +9,13 @@ from typing import Any
 
 import typer
 
+from sts_core.cli.terminal import as_json, visible
 from sts_core.progress import Progress
 
 
 def print_json(value: Any) -> None:
     """A JSON value on stdout; what is not a number is null."""
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=1))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if hasattr(value, "item"):  # a NumPy number
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    typer.echo(as_json(value))
 
 
 class Teller:
@@ -81,7 +70,8 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns under each other, the last one ragged."""
+    """Columns under each other, the last one ragged; a cell is a line, whatever it holds."""
+    rows = [tuple(visible(cell) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows

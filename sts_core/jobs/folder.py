@@ -219,5 +219,5 @@ def _moment(text: str) -> datetime:
 
 
 def _damaged(folder: Path, order: Mapping[str, Any], reason: str) -> Job:
-    hint = "Start it again; nothing it left is used."
+    hint = "Resume it: it goes on from what it left. Or order it anew."
     return Job(id=folder.name, folder=folder, **_asked(order), state="failed", error=reason, hint=hint)

@@ -144,7 +144,8 @@ def _refuse_resume(job: Job) -> None:
             f"{name} has not ended ({job.state})", f"To begin it anew, cancel it: sts jobs --cancel {job.id}"
         )
     if job.state == "done":
-        raise UserError(f"{name} is done; there is nothing to resume", "Clone it to have it done once more.")
+        again = f"Have it done once more: sts jobs --clone {job.id}"
+        raise UserError(f"{name} is done; there is nothing to resume", again)
     if not job.kind:
         raise UserError(f"What {name} was asked for cannot be read", "Order a new job instead.")
     deadline = time.monotonic() + _GOING

@@ -27,7 +27,7 @@ from sts_core.jobs.process import MARK, created, lives, start
 WORKER: tuple[str, ...] = ("-m", "sts_core.jobs.warm_worker")
 """What Python is told to run."""
 NOTE, LOG, ALIVE = "warm.json", "warm.txt", ".warm.lock"
-KINDS = frozenset({"run"})
+KINDS = frozenset({"run", "examples", "label"})
 """Jobs it does: analyses that read a model with a SAE."""
 LONGEST = 4 * 1024 * 1024
 """Bytes of a question or an answer."""

@@ -78,7 +78,8 @@ class Warm:
             with _printing_to(folder / LOG), _marked(folder.name):
                 return worker.main(folder, self._kinds)
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the worker's handler belongs to its job
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the worker's handlers belong to its job
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             self._doing, self._used = None, time.monotonic()
             _tidy()
 

@@ -117,7 +117,7 @@ def _active() -> Iterator[Job]:
 def _settled(job: Job) -> Job:
     """The job as it stands; one that claims to be active while nobody is at work on it gets its end written first."""
     if not job.active:
-        return job
+        return _recovered(job) if STATUS in job.error else job
     try:
         with editing(job.folder) as status:
             verdict = {} if status.get("state") in ENDED else _verdict(status, job)
@@ -130,6 +130,15 @@ def _settled(job: Job) -> Job:
     except OSError:  # a cache we may only read: tell what we see, write nothing
         verdict = _verdict(read_table(job.folder / STATUS) or {}, job)
         return replace(job, **{name: verdict[name] for name in ("state", "error", "hint") if name in verdict})
+
+
+def _recovered(job: Job) -> Job:
+    """A job whose status is lost, as its events tell that it ended; as it is, when they do not."""
+    if read_table(job.folder / STATUS) is not None or not (told := _told(job)):
+        return job
+    with suppress(OSError), editing(job.folder) as status:
+        status.update(told)
+    return load(job.folder)
 
 
 def _verdict(status: Mapping[str, Any], job: Job) -> dict[str, Any]:

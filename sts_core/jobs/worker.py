@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -23,7 +24,9 @@ from sts_core.jobs.launch import start_waiting
 from sts_core.jobs.pace import Pace
 from sts_core.jobs.process import created, lives
 from sts_core.progress import Progress, Watcher
+from sts_core.results.folder import Result
 from sts_core.spec import Spec
+from sts_core.spec_checks import known_keys, whole
 
 WRITE_EVERY = 0.2
 """Seconds between two writings of the status: each costs an fsync, and no eye follows faster."""
@@ -73,7 +76,28 @@ def evaluate(job: Job, watch: Watcher) -> str:
     return RESULT
 
 
-KINDS: dict[str, Kind] = {"run": measure, "sft": fine_tune, "eval": evaluate}
+def know(job: Job, watch: Watcher) -> str:
+    """`examples`: where the features of a result fire, what they write, and what they are called."""
+    from sts_core.judge.know import know_features
+
+    known_keys(job.spec, ("result", "runs", "k"), "the order")
+    fresh = bool(job.options.get("fresh", False)) and job.attempt == 1
+    result, runs, k = Path(str(job.spec.get("result", ""))), job.spec.get("runs"), job.spec.get("k", 10)
+    whole("k", k, least=1)
+    know_features(result, runs, k, watch, fresh)
+    return str(Result(result).manifest["key"])
+
+
+def label(job: Job, watch: Watcher) -> str:
+    """`label`: features of a result are named by a judge (METHOD 10)."""
+    from sts_core.judge.order import LabelOrder, label_result
+
+    done = label_result(LabelOrder.from_dict(job.spec), watch)
+    append_event(job.folder, "labelled", judge=done.judge, warnings=done.warnings, **done.counts.public())
+    return str(Result(Path(str(job.spec["result"]))).manifest["key"])
+
+
+KINDS: dict[str, Kind] = {"run": measure, "sft": fine_tune, "eval": evaluate, "examples": know, "label": label}
 
 
 class Record:
@@ -139,6 +163,7 @@ class Record:
 
 def main(folder: Path, kinds: Mapping[str, Kind] = KINDS) -> int:
     """Do the job of this folder, then start whoever waits for its place; the process's exit status."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # what libraries plan is no news of a job
     environment = dict(os.environ)  # as it is now: libraries change theirs, which is no matter of the next job
     try:
         return _do(folder, kinds)
@@ -153,6 +178,7 @@ def main(folder: Path, kinds: Mapping[str, Kind] = KINDS) -> int:
 def _do(folder: Path, kinds: Mapping[str, Kind]) -> int:
     record = Record(folder)
     signal.signal(signal.SIGTERM, record.stop)
+    signal.signal(signal.SIGINT, record.stop)
     try:
         if not record.begin():
             return 1
@@ -185,7 +211,8 @@ def _kind(job: Job, kinds: Mapping[str, Kind]) -> Kind:
 
 def _deaf() -> None:
     """From here on only the last words are written; a second request to end must not cut them off."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _one_line(error: BaseException) -> str:

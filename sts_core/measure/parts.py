@@ -116,8 +116,7 @@ class Parts:
                 arrays |= {f"{name}/{quantity}": value for quantity, value in sums.sums.items()}
                 arrays |= {f"{name}/tokens": sums.tokens, f"{name}/items": sums.items}
         for arm, found in measured.examples.items():
-            kept = {"keys": found.keys.numpy(), "counts": found.counts.numpy(), "seen": np.array([found.seen])}
-            arrays |= {f"examples/{arm}/{what}": value for what, value in kept.items()}
+            arrays |= {f"examples/{arm}/{what}": value for what, value in found.arrays().items()}
         unfinished = self._path(number).with_suffix(".part")
         save_file(arrays, unfinished)
         unfinished.replace(self._path(number))
@@ -128,10 +127,10 @@ class Parts:
             return None
         try:
             arrays = load_file(self._path(number))
-        except SafetensorError:  # torn by a power cut: it is measured again
+            examples = _examples({name: arrays.pop(name) for name in list(arrays) if name.startswith("examples/")})
+        except (SafetensorError, TypeError):  # torn by a power cut, or kept by an earlier version: measured again
             return None
         outliers, batches = int(arrays.pop("outliers")[0]), int(arrays.pop("batches")[0])
-        examples = _examples({name: arrays.pop(name) for name in list(arrays) if name.startswith("examples/")})
         found: dict[str, dict[str, Any]] = {"sums": {}, "raw": {}}
         for key, value in arrays.items():
             name, quantity = key.split("/")
@@ -152,7 +151,8 @@ def _examples(arrays: dict[str, np.ndarray]) -> dict[str, Examples]:
         return {}
     from sts_core.measure.examples import Examples  # here, because it needs torch
 
-    arms = {name.split("/")[1] for name in arrays}
-    return {
-        arm: Examples.of(*(arrays[f"examples/{arm}/{what}"] for what in ("keys", "counts", "seen"))) for arm in arms
-    }
+    arms: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in arrays.items():
+        _, arm, what = name.split("/")
+        arms.setdefault(arm, {})[what] = value
+    return {arm: Examples.of(kept) for arm, kept in arms.items()}

@@ -77,9 +77,9 @@ def measure_set(
     fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None, examples)
     count = len(pairs.pairs)
     items = np.bincount([group_of(i, count) for i in range(count)], minlength=MOST_GROUPS)
-    place = _places(pairs)
+    place = places(pairs)
     kept_at = time.monotonic()
-    for number, batch in enumerate(batches(pairs.pairs, _BATCH_TOKENS[decoder.device.type]), start=1):
+    for number, batch in enumerate(reading_order(pairs, decoder.device), start=1):
         tokens = sum(len(getattr(p, arm.prompts).ids) - arm.prefix.length for p in batch for arm in arms)
         if before is not None and number <= before.batches:
             skipped(tokens)
@@ -144,6 +144,11 @@ def norm_threshold(decoder: Reader, target: PairSet, medians: float) -> float:
     return medians * float(torch.cat(norms)[:MEDIAN_OVER].quantile(0.5))
 
 
+def reading_order(pairs: PairSet, device: torch.device) -> Iterator[list[Pair]]:
+    """The batches in which a device reads a set: the same every time."""
+    return batches(pairs.pairs, _BATCH_TOKENS[device.type])
+
+
 def batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
     """Pairs of like length together, longest first, so that little is padded and memory peaks at once."""
     batch: list[Pair] = []
@@ -160,7 +165,7 @@ def batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
         yield batch
 
 
-def _places(pairs: PairSet) -> dict[int, tuple[int, int]]:
+def places(pairs: PairSet) -> dict[int, tuple[int, int]]:
     """A pair -> its position among the queries, and how many pooled tokens stand before it."""
     places, before = {}, 0
     for position, pair in enumerate(pairs.pairs):

@@ -209,8 +209,8 @@ def _found(pair_sets: list[PairSet], measured: dict[str, Measured]) -> Iterator[
     for pairs in pair_sets:
         rows, pooled = [pair.row for pair in pairs.pairs], [pair.pooled for pair in pairs.pairs]
         for arm, examples in measured[pairs.name].examples.items():
-            arrays = (examples.values.numpy(), examples.tokens.numpy(), examples.counts.numpy())
-            yield Found(pairs.name, arm, *arrays, examples.seen, rows, pooled)
+            bands = {band: (picked.values.numpy(), picked.tokens.numpy()) for band, picked in examples.bands().items()}
+            yield Found(pairs.name, arm, bands, examples.counts.numpy(), examples.seen, rows, pooled)
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,10 @@ from sts_core.errors import UserError
 from sts_core.folders import atomic_json, ensure
 from sts_core.results.scores import ICL, ICL_SQUARED, Dims, choose_dims, score_table
 from sts_core.results.sums import SetSums
+
+if TYPE_CHECKING:
+    from sts_core.results.actual import Given
+    from sts_core.stats.correlation import Correlation
 
 TARGET, RAW = "target", "target/raw"
 NOISE, NOISE_RAW = "target/noise", "target/noise_raw"
@@ -102,6 +106,17 @@ class Result:
             self.shift, n, dims, ranks, self.folder, seed=self.manifest["seed"], by=_ranked_by(self.manifest)
         )
         return score_table({name: self.groups[name] for name in self.domains}, chosen, power)
+
+    def correlate(self, actual: Given, score: str = "sts_act", **choices: Any) -> Correlation:
+        """How a score of the domains follows what happened to them: METHOD 6, over the domains both sides name.
+
+        `actual` is a CSV, a pair of evaluations (before, after), an evaluation's or a run's folder, `paper:MODEL`,
+        outcomes, or a change of accuracy in percentage points a domain. Choices: `n, dims, ranks, power` as of
+        `scores`; `metric`; `outcome="harm"` or `"size"`; `domains="all"` or `"paper8"`; `seed`.
+        """
+        from sts_core.results.agreement import correlate_result
+
+        return correlate_result(self, actual, score, **choices)
 
     def _table(self, name: str) -> pd.DataFrame:
         try:

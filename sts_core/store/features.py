@@ -12,7 +12,7 @@ import pandas as pd
 
 from sts_core.errors import UserError, nearest
 
-_SETTINGS: dict[str, Any] = {"threads": 2, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
+SETTINGS: dict[str, Any] = {"threads": 2, "autoinstall_known_extensions": False, "autoload_known_extensions": False}
 """A small question needs no more threads, and no answer of ours is fetched from the network."""
 ORDERS = {
     "shift": ("shift_icl desc", "true"),
@@ -27,7 +27,7 @@ def top_features(folder: Path, order: str = "shift_icl", limit: int = 200, desce
     """The first rows of shift.parquet by one of its columns: of equal values the lower feature first, NaN last."""
     if limit < 1:
         raise UserError(f"{limit} rows cannot be shown", "Ask for at least one.")
-    source = _source(folder / "shift.parquet")
+    source = parquet(folder / "shift.parquet")
     with _asking(folder) as connection:
         columns = [row[0] for row in connection.execute(f"describe select * from {source}").fetchall()]
         if order not in columns:
@@ -55,7 +55,7 @@ def ranked_features(
         with ranked as (
             select row_number() over (order by isnan(shift_icl), shift_icl desc, feature) as rank, *,
                 rate_icl - rate_base as gain
-            from {_source(folder / "shift.parquet")}
+            from {parquet(folder / "shift.parquet")}
         )
         select *, count(*) over () as matching from ranked
         where greatest(rate_base, rate_icl) >= ? and {kept}
@@ -68,7 +68,7 @@ def ranked_features(
 def domain_means(folder: Path, features: Sequence[int]) -> pd.DataFrame:
     """Mean activation per token, [domain × feature]: domains in the result's order, features in the order asked for."""
     wanted = list(dict.fromkeys(int(feature) for feature in features))
-    source = _source(folder / "domains.parquet", "file_row_number=true")
+    source = parquet(folder / "domains.parquet", "file_row_number=true")
     chosen = f"select domain, feature, mean_act from {source} where feature in (select unnest(?))"
     with _asking(folder) as connection:
         rows = connection.execute(f"{chosen} order by file_row_number", [wanted]).df()
@@ -84,14 +84,14 @@ def domain_means(folder: Path, features: Sequence[int]) -> pd.DataFrame:
 def _asking(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database of its own, in memory, for one question."""
     try:
-        with duckdb.connect(":memory:", config=_SETTINGS) as connection:
+        with duckdb.connect(":memory:", config=SETTINGS) as connection:
             yield connection
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"The tables in {folder} cannot be read: {reason}", "Measure again with --fresh.") from error
 
 
-def _source(path: Path, *options: str) -> str:
+def parquet(path: Path, *options: str) -> str:
     """The SQL for a Parquet file. Its name stands for itself, also where it holds what SQL or a file pattern means."""
     plain = "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path)).replace("'", "''")
     return "read_parquet(" + ", ".join([f"'{plain}'", *options]) + ")"

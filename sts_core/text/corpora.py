@@ -22,7 +22,7 @@ from sts_core.errors import UserError, nearest
 from sts_core.text.sides import split
 from sts_core.text.sources import Row, locate, read_records, read_rows
 
-EMBEDDED = ("gsm-symbolic", "mmlu", "stdlib")
+EMBEDDED = ("gsm-symbolic", "mmlu", "prose", "stdlib")
 """Sources that need no file of the person's own."""
 _RECORDS = (".json", ".csv", ".parquet")
 FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", *_RECORDS)
@@ -65,6 +65,9 @@ def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_p
             raise UserError(f"Corpus {data}: an embedded source has no columns to map", "Leave columns out.")
         if data == "stdlib":
             return Corpus(data, _folder_hash(_stdlib_files()), _stdlib_documents)
+        if data == "prose":
+            passages = embedded.prose_file()
+            return Corpus(data, _file_hash(passages, data), lambda: _file_documents(passages, data, {}, 1))
         rows = _gsm_rows() if data == "gsm-symbolic" else _mmlu_rows()
         return Corpus(data, _rows_hash(rows), lambda: _chats(rows, rows_per_chat))
     if data.endswith(FILE_ENDINGS):

@@ -78,3 +78,22 @@ def test_a_run_is_planned_before_it_is_started(open_page: Open, runs: list[str])
     page.get_by_role("button", name="Plan this run").click()
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible(timeout=60_000)
     expect(page.get_by_text("rows to train on")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+def test_the_open_form_fits_and_reads_well(
+    open_page: Open, take_picture: Take, axe_source: str, runs: list[str], width: int
+) -> None:
+    page = open_page("runs?sft_rate=2e-4", width=width)
+    page.get_by_text("New run").click()
+    for group in ("Memory and speed", "The adapter (LoRA)", "Optimiser", "Seed, checkpoints and reports"):
+        page.get_by_text(group).click()
+    expect(page.get_by_text("Gradient checkpointing")).to_be_visible()
+    page.get_by_role("spinbutton", name="Rank").fill("4")
+    page.get_by_role("spinbutton", name="Rank").press("Enter")
+    expect(page.get_by_text("rank = 4")).to_be_visible()
+    too_wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth > innerWidth + 1")
+    assert not too_wide
+    page.evaluate(axe_source)
+    assert serious(page) == []
+    take_picture(page, f"runs-form-{width}")

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sts_core.jobs.folder import jobs
-from sts_core.store.note import read_note
+from pages.parts import run_data
+from sts_core.jobs.events import append_event
+from sts_core.jobs.folder import advance, jobs
+from sts_core.store import queries
+from sts_core.store.note import read_note, write_note
 from tests.pages.made_runs import make_run
 
 RUNS = "pages/views/runs.py"
@@ -108,3 +111,61 @@ def test_a_run_needs_a_learning_rate_and_then_shows_the_command(app: Open, pages
     code = test.code[0].value
     assert "learning_rate = 0.0002" in code
     assert 'data = "gsm-symbolic"' in code
+
+
+def test_what_a_run_has_told_since_is_read_and_nothing_else(pages_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, going = make_run("ended"), make_run("going", "running", done=20)
+    asked: list[list[str]] = []
+    sparklines = queries.sparklines
+
+    def seen(connection: Any, ids: list[str], **more: Any) -> Any:
+        asked.append(sorted(ids))
+        return sparklines(connection, ids, **more)
+
+    monkeypatch.setattr(queries, "sparklines", seen)
+    before = run_data.listing().set_index("id")
+    assert run_data.run(going).curves["loss"]["step"].max() == 20
+    append_event(jobs() / going, "step", step=21, loss=0.125, learning_rate=1e-4)
+    after = run_data.listing().set_index("id")
+    assert asked == [sorted([ended, going]), [going]]
+    assert (before["last"][ended], list(before["sparkline"][ended])) == (
+        after["last"][ended], list(after["sparkline"][ended])
+    )  # fmt: skip
+    assert (after["last"][going], after["step"][going]) == (0.125, 21)
+    assert len(after["sparkline"][going]) == 21
+    assert run_data.run(going).curves["loss"]["step"].max() == 21
+    assert run_data.run(ended).curves["learning_rate"]["step"].tolist() == list(range(1, 61))
+
+
+def test_a_run_whose_note_or_state_changes_is_shown_as_it_is(pages_cache: Path) -> None:
+    run = make_run("going", "running", done=3)
+    assert (run_data.run(run).note, run_data.run(run).job.state) == ("", "running")
+    write_note(run, "look at this")
+    advance(jobs() / run, state="failed", error="The loss is not finite")
+    assert (run_data.run(run).note, run_data.run(run).job.state) == ("look at this", "failed")
+
+
+def test_all_runs_are_counted_and_the_newest_listed(pages_cache: Path) -> None:
+    made = [make_run(name, "failed", done=1) for name in ("first", "second", "third")]
+    assert run_data.counts() == (3, 0)
+    assert list(run_data.listing(limit=2)["id"]) == made[:0:-1]
+
+
+def place_of(node: Any, key: str, path: tuple[int, ...] = ()) -> tuple[int, ...] | None:
+    """Where on the page an element is, by which Streamlit knows the fragment it belongs to."""
+    if getattr(node, "key", None) == key:
+        return path
+    children = getattr(node, "children", {}).items()
+    return next((found for i, child in children if (found := place_of(child, key, (*path, i)))), None)
+
+
+def test_the_end_of_a_run_moves_nothing_that_can_be_clicked(app: Open, pages_cache: Path) -> None:
+    """Else a click made while it ends is for a part that is no more, and is lost."""
+    run = make_run("going", "running", done=20)
+    test = app(RUNS, run=run)
+    assert [button.label for button in test.button if button.key == f"cancel_{run}"] == ["Cancel"]
+    before = place_of(test.main, "curve")
+    advance(jobs() / run, state="failed", error="The loss is not finite")
+    test.run()
+    assert any(button.label == "Resume" for button in test.button)
+    assert place_of(test.main, "curve") == before is not None

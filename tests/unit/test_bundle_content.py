@@ -33,6 +33,13 @@ def test_a_domain_holds_well_formed_questions_and_enough_demonstrations(domain: 
     assert not set(keys) & {json.dumps([row["question"], row["options"]]) for row in shown}
 
 
+def test_prose_is_whole_passages_each_once() -> None:
+    passages = [row["text"] for row in rows(embedded.prose_file())]
+    assert len(set(passages)) == len(passages) == 2_938
+    assert sum(map(len, passages)) > 1_600_000
+    assert all(passage == passage.strip() for passage in passages)
+
+
 def test_every_demonstration_but_one_is_parsed() -> None:
     # 285 would be five for each of 57 subjects; the prompts hold 282, and one of those answers "(E)".
     assert sum(len(rows(embedded.demo_file(domain))) for domain in embedded.domain_names()) == 281

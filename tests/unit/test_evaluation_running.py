@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sts_core.jobs.folder import Job
 from sts_core.jobs.worker import KINDS
 from sts_core.results.outcomes.reading import read_outcomes
 from sts_core.results.outcomes.rows import changes, read_rows
+from sts_core.train.evaluation.running import run_evaluation
 from sts_core.train.evaluation.spec import EvalSpec
 from tests import tiny
 
@@ -222,3 +224,20 @@ def _accuracy(model: Path, data: Path) -> float:
             sums.append(sum(float(table[i - 1, whole[i]]) for i in range(len(begin), len(whole))))
         right.append(float(sums.index(max(sums)) == row["gold"]))
     return sum(right) / len(right)
+
+
+def test_another_evaluation_is_not_written_over(world: tiny.World, tmp_path: Path) -> None:
+    spec = EvalSpec.from_dict(
+        {"model": str(world.model), "metrics": ["nll"], "rows": 3, "device": "cpu",
+         "domains": [{"name": "law", "data": str(world.folder / "physics.jsonl")}]}
+    )  # fmt: skip
+    out = tmp_path / "out"
+    run_evaluation(spec, out)
+    run_evaluation(spec, out)
+    before = (out / "evaluation.json").read_bytes()
+    with pytest.raises(UserError, match="holds another evaluation") as refused:
+        run_evaluation(replace(spec, rows=2), out)
+    assert "--fresh" in refused.value.hint
+    assert (out / "evaluation.json").read_bytes() == before
+    run_evaluation(replace(spec, rows=2), out, fresh=True)
+    assert (out / "evaluation.json").read_bytes() != before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 from sts_core.errors import UserError
 from sts_core.jobs import disk, launch, process, queue, watch
 from sts_core.jobs.events import append_event, read_events
-from sts_core.jobs.folder import Job, advance, create, load
+from sts_core.jobs.folder import Job, advance, create, load, locate
 from sts_core.jobs.process import created
 
 DRILL = Path(__file__).with_name("jobs_drill.py")
@@ -209,13 +208,22 @@ def test_a_resumed_job_waits_for_its_turn_like_any_other() -> None:
 
 
 def test_a_job_that_lost_its_status_can_be_resumed() -> None:
-    job_id = launch.start("sae", {"steps": 2}, "beans")
-    folder = until(job_id, "done").folder
-    (folder / "status.json").unlink()
+    job_id = in_line("beans", "sae", spec={"steps": 2})
+    folder = locate(job_id)
+    append_event(folder, "created")
+    (folder / "status.json").write_text("{torn")
     assert watch.read(job_id).state == "failed"
-    shutil.rmtree(folder / "result")
     launch.resume(job_id)
     assert until(job_id, "done").attempt == 2
+
+
+def test_a_job_that_lost_its_status_once_it_was_done_is_still_done() -> None:
+    job_id = launch.start("sae", {"steps": 2}, "beans")
+    before = until(job_id, "done")
+    (before.folder / "status.json").write_text("")
+    after = watch.read(job_id)
+    assert (after.state, after.result) == ("done", before.result)
+    assert load(before.folder) == after, "its status is written again"
 
 
 def test_a_clone_is_a_new_job_of_the_same_spec_with_changes() -> None:

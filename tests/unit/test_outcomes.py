@@ -148,13 +148,13 @@ def test_mmlu_pro_summaries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("domain,before,after\nlaw,30,27.5\n", ("law", 30, 27.5, -2.5, None, None, "accuracy")),
+        ("domain,before,after\nlaw,30,27.5\n", ("law", 30, 27.5, -2.5, None, None, "score")),
         (
             "Domain , Change\ncomputer_science,−11.97\n",
-            ("computer science", None, None, -11.97, None, None, "accuracy"),
+            ("computer science", None, None, -11.97, None, None, "score"),
         ),
         ("change,se,n,metric,note,domain\n0.2,.05,120,nll,x,Law\n", ("law", None, None, 0.2, 0.05, 120, "nll")),
-        ("domain,before,after,change\nlaw,30,27.5,-2.5\n\n", ("law", 30, 27.5, -2.5, None, None, "accuracy")),
+        ("domain,before,after,change\nlaw,30,27.5,-2.5\n\n", ("law", 30, 27.5, -2.5, None, None, "score")),
     ],
 )
 def test_csv(text: str, expected: tuple[Any, ...]) -> None:

@@ -28,30 +28,31 @@ def values(name: str, metric: str, numbers: list[float]) -> list[RowValue]:
 
 
 def test_means_have_errors_over_rows() -> None:
-    found = scores(values("law", "nll", [1.0, 2.0, 4.0]) + values("law", "accuracy", [1.0]))
-    assert found[0] == ("law", "nll", pytest.approx(7 / 3), pytest.approx(np.std([1, 2, 4], ddof=1) / math.sqrt(3)), 3)
-    assert found[1] == ("law", "accuracy", 1.0, None, 1)
+    numbers = [1.0, 2.0, 4.0, 8.0, 16.0]
+    found = scores(values("law", "nll", numbers) + values("law", "accuracy", [1.0, 1.0, 1.0, 1.0]))
+    assert found[0] == ("law", "nll", pytest.approx(6.2), pytest.approx(np.std(numbers, ddof=1) / math.sqrt(5)), 5)
+    assert found[1] == ("law", "accuracy", 1.0, None, 4), "four rows that agree by chance would look certain"
 
 
 def test_changes_are_taken_row_by_row(tmp_path: Path) -> None:
     """Rows of one side alone do not count; a phase that is measured again replaces its rows and no others."""
-    write_rows(tmp_path, BEFORE, values("law", "nll", [1.0, 2.0, 4.0, 9.0]))
-    write_rows(tmp_path, AFTER, values("law", "nll", [7.0, 7.0, 7.0]))
-    write_rows(tmp_path, AFTER, values("law", "nll", [1.5, 3.0, 4.0]))
+    write_rows(tmp_path, BEFORE, values("law", "nll", [1.0, 2.0, 4.0, 3.0, 5.0, 9.0]))
+    write_rows(tmp_path, AFTER, values("law", "nll", [7.0] * 5))
+    write_rows(tmp_path, AFTER, values("law", "nll", [1.5, 3.0, 4.0, 3.5, 5.0]))
     (change,) = changes(read_rows(tmp_path))
-    assert (change.set, change.metric, change.n) == ("law", "nll", 3)
-    assert (change.before, change.after, change.change) == pytest.approx((7 / 3, 8.5 / 3, 0.5))
-    assert change.se == pytest.approx(0.5 / math.sqrt(3))
+    assert (change.set, change.metric, change.n) == ("law", "nll", 5)
+    assert (change.before, change.after, change.change) == pytest.approx((3, 3.4, 0.4))
+    assert change.se == pytest.approx(np.std([0.5, 1, 0, 0.5, 0], ddof=1) / math.sqrt(5))
     (outcome,) = read_outcomes(tmp_path)
-    assert (outcome.harm, outcome.source, outcome.unit) == (pytest.approx(0.5), "own", "nats")
+    assert (outcome.harm, outcome.source, outcome.unit) == (pytest.approx(0.4), "own", "nats")
 
 
 def test_a_fall_of_accuracy_is_harm_in_points(tmp_path: Path) -> None:
-    write_rows(tmp_path, BEFORE, values("law", "accuracy", [1.0, 1.0, 0.0, 1.0]))
-    write_rows(tmp_path, AFTER, values("law", "accuracy", [1.0, 0.0, 0.0, 1.0]))
+    write_rows(tmp_path, BEFORE, values("law", "accuracy", [1.0, 1.0, 0.0, 1.0] * 2))
+    write_rows(tmp_path, AFTER, values("law", "accuracy", [1.0, 0.0, 0.0, 1.0] * 2))
     (outcome,) = read_outcomes(tmp_path)
     assert outcome.harm == pytest.approx(25)
-    assert outcome.harm_se == pytest.approx(25)
+    assert outcome.harm_se == pytest.approx(100 * np.std([0, 1, 0, 0] * 2, ddof=1) / math.sqrt(8))
 
 
 def test_split_halves_know_what_rows_know(tmp_path: Path) -> None:

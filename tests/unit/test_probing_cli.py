@@ -12,7 +12,7 @@ import torch
 import typer
 
 from sts_core.cli import main, probing
-from sts_core.cli.probing import as_json, visible
+from sts_core.cli.terminal import as_json, visible
 from sts_core.measure import dictionary as measured
 from sts_core.measure.run import run
 from sts_core.nets.describe import find_model, find_sae

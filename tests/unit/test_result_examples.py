@@ -64,7 +64,7 @@ def test_they_are_those_of_every_token_computed_plainly(tmp_path: Path, world: t
     everything = np.array([values for _, _, values in tokens])
     for feature in range(0, tiny.FEATURES, 7):
         found = read_examples(tmp_path / "out", feature)
-        found = found[(found["set"] == name) & (found["arm"] == arm)]
+        found = found[(found["set"] == name) & (found["arm"] == arm) & (found["band"] == "top")]
         best = -np.sort(-everything[:, feature])[:K]
         best = best[best > 0]
         assert found["rank"].tolist() == list(range(1, len(best) + 1))

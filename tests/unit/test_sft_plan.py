@@ -130,3 +130,21 @@ def test_too_little_room_is_told(model: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1_000_000})())
     with pytest.raises(UserError, match="too little room"):
         check_room(spec, plain_model(spec), tmp_path)
+
+
+def test_what_would_end_a_run_later_is_told_by_its_plan(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(20, seed=1))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    for changes, told in (
+        ({"prediction": "nope"}, "no finished result 'nope'"),
+        ({"report": "wandb"}, "W&B has no key here"),
+        ({"lora": {"rank": 100_000}}, "lora.rank is 100,000, more than the"),
+    ):
+        with pytest.raises(UserError, match=told):
+            plan(spec_of(model, data, **changes))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert plan(spec_of(model, data, report="wandb"))["steps"]

@@ -172,3 +172,34 @@ def test_a_curve_among_them_is_drawn_in_time(many: Database) -> None:
     """Meant are 50 ms; three times that is allowed."""
     assert milliseconds(lambda: ask(many, queries.curve, "job-250", "loss", points=500)) < 150
     assert len(ask(many, queries.curve, "job-250", "loss", points=500)) == 500
+
+
+def test_jobs_are_counted_whatever_is_listed(db: Database) -> None:
+    for i, (state, kind) in enumerate([("done", "sft"), ("running", "sft"), ("waiting", "run"), ("running", "run")]):
+        put_job(db, f"j{i}", DAY, state, kind)
+    assert ask(db, queries.count) == 4
+    assert ask(db, queries.count, kinds=["sft"]) == 2
+    assert ask(db, queries.count, ["waiting", "running"], ["run"]) == 2
+    assert ask(db, queries.count, ["dead"]) == 0
+
+
+def test_several_curves_are_those_read_one_by_one(db: Database) -> None:
+    put_job(db, "j", DAY)
+    put_metrics(db, "j", "loss", [(step, 1 / step) for step in range(1, 1_200)])
+    put_metrics(db, "j", "rate", [(step, float(step)) for step in range(5, 15)], first=5_000)
+    found = ask(db, queries.curves, "j", ["loss", "rate", "never told"], points=100)
+    for name in ("loss", "rate"):
+        assert found[name].equals(ask(db, queries.curve, "j", name, points=100))
+    assert [len(found[name]) for name in found] == [100, 10, 0]
+    assert list(found["rate"]["value"]) == [float(step) for step in range(5, 15)]
+
+
+def test_a_place_changes_with_what_was_read_and_with_nothing_else(db: Database) -> None:
+    put_job(db, "j", DAY)
+    put_job(db, "other", DAY)
+    before = ask(db, queries.places, ["j", "other"])
+    write = "insert into ingested values ('j', 1, 300, '', 3, 0, [])"
+    db.write(lambda connection: connection.execute(write)).result()
+    after = ask(db, queries.places, ["j", "other"])
+    assert before["j"] != after["j"]
+    assert before["other"] == after["other"]

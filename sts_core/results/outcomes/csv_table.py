@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from sts_core.errors import UserError, nearest
 from sts_core.results.outcomes.outcome import SHARE, Outcome, domain_name, is_lower_better
 
-SOURCE, METRIC = "csv", "accuracy"
+SOURCE, METRIC = "csv", "score"
+"""What a table without a column `metric` holds: something of which more is better."""
 COLUMNS = ("domain", "before", "after", "change", "se", "n", "metric")
 _HINT = "Its header is to be domain,before,after or domain,change (and se, n, metric where they are known)."
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from sts_core.errors import UserError
 from sts_core.folders import disk_trouble, ensure
+from sts_core.stats.jackknife import FEWEST_ITEMS
 
 FILE = "rows.parquet"
 BEFORE, AFTER = "before", "after"
@@ -147,4 +148,4 @@ def _paired(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _mean(values: np.ndarray) -> tuple[float, float | None, int]:
     n = len(values)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None, n
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n >= FEWEST_ITEMS else None, n

@@ -33,6 +33,19 @@ def require() -> None:
         raise UserError("lm-eval is not installed", "Install it with `pip install -r requirements.txt`.")
 
 
+def check_tasks(spec: HarnessSpec) -> None:
+    """Refuse a task that lm-eval does not know, before anything is measured."""
+    require()
+    asked = json.dumps({"tasks": list(spec.tasks), "folder": spec.folder})
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", "sts_core.train.evaluation.harness_child", "--tasks"], input=asked,
+        capture_output=True, text=True, cwd=spec.folder or PROJECT, env=_environment(), check=False,
+    )  # fmt: skip
+    if ran.returncode:
+        last = next((line for line in reversed(ran.stderr.splitlines()) if line.strip()), "it left no word")
+        raise UserError(last.strip()[:300], "Correct harness.tasks, or harness.folder.")
+
+
 def run_harness(
     info: ModelInfo,
     spec: HarnessSpec,

@@ -20,12 +20,12 @@ from sts_core.folders import alone_in, atomic_json, disk_trouble, ensure
 from sts_core.nets.describe import ModelInfo, find_model
 from sts_core.nets.device import choose_device, choose_dtype, hand_back, steady_memory
 from sts_core.nets.tokenizer import load_tokenizer
-from sts_core.progress import Watcher, silent
+from sts_core.progress import Progress, Watcher, silent
 from sts_core.results.outcomes.outcome import Level, Outcome, pair
 from sts_core.results.outcomes.reading import OWN, own_outcomes
 from sts_core.results.outcomes.rows import AFTER, BEFORE, Score, scores, write_rows
 from sts_core.train.evaluation.evaluate import Prepared, prepare, score_rows
-from sts_core.train.evaluation.harness import require, run_harness
+from sts_core.train.evaluation.harness import check_tasks, run_harness
 from sts_core.train.evaluation.models import load_language_model
 from sts_core.train.evaluation.sets import EvalSet
 from sts_core.train.evaluation.spec import EvalSpec
@@ -48,18 +48,26 @@ class Evaluation(NamedTuple):
     warnings: list[str]
 
 
-def run_evaluation(spec: EvalSpec, out: Path, watch: Watcher = silent, tell: Tell | None = None) -> Evaluation:
-    """Evaluate, and write the folder; `tell` hears an `evaluation` event a score, as soon as it is known."""
+def run_evaluation(
+    spec: EvalSpec, out: Path, watch: Watcher = silent, tell: Tell | None = None, fresh: bool = False
+) -> Evaluation:
+    """Evaluate, and write the folder; `tell` hears an `evaluation` event a score, as soon as it is known.
+
+    A folder with another evaluation in it is refused, unless it is to be done `fresh`.
+    """
     began = time.monotonic()
+    if not fresh:
+        _refuse_another(spec, out)
     places = {BEFORE: spec.model, **({AFTER: spec.tuned} if spec.tuned is not None else {})}
     infos = {phase: find_model(place) for phase, place in places.items()}
-    if spec.harness is not None:
-        require()
     _check_fits(infos)
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     sets = spec.sets()
     prepared = {phase: _prepare(info, sets, spec) for phase, info in infos.items()} if sets else {}
+    if spec.harness is not None:
+        watch(Progress("looking for lm-eval's tasks", 0, 0))
+        check_tasks(spec.harness)
     ensure(out)
     try:
         with alone_in(out):
@@ -73,6 +81,15 @@ def run_evaluation(spec: EvalSpec, out: Path, watch: Watcher = silent, tell: Tel
     except OSError as error:
         raise disk_trouble(out, error) from error
     return evaluation
+
+
+def _refuse_another(spec: EvalSpec, out: Path) -> None:
+    try:
+        there = json.loads((out / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(there, dict) or there.get("spec") != json.loads(json.dumps(spec.to_dict())):
+        raise UserError(f"{out} holds another evaluation", "Name another folder, or replace it with --fresh.")
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:

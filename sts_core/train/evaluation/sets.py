@@ -55,7 +55,7 @@ class EvalSet(NamedTuple):
 
 def domain_set(spec: DataSpec, rows: int = ROWS, demos: int = 0, seed: int = 0) -> EvalSet:
     """The first `rows` of a domain's kept half."""
-    kept = [split(reading).kept for reading in _readings(spec)]
+    kept = [split(reading).kept for reading in readings(spec)]
     return _set(spec, _common(kept), rows, demos, seed, worked=False)
 
 
@@ -63,7 +63,7 @@ def target_set(
     spec: DataSpec, rows: int = ROWS, demos: int = 0, seed: int = 0, answer: Literal["answer", "cot"] = "answer"
 ) -> EvalSet:
     """The last `rows` of the target set's kept half, which `held_out` keeps from training on their `answer`."""
-    kept = [held_out(reading, rows).evaluated for reading in _readings(spec)]
+    kept = [held_out(reading, rows).evaluated for reading in readings(spec)]
     return _set(spec, _common(kept), rows, demos, seed, worked=answer == "cot")
 
 
@@ -91,7 +91,7 @@ def _set(spec: DataSpec, kept: list[Row], rows: int, demos: int, seed: int, work
     return EvalSet(spec.name, questions, _demos(spec, demos, seed, worked))
 
 
-def _readings(spec: DataSpec) -> list[list[Row]]:
+def readings(spec: DataSpec) -> list[list[Row]]:
     """The rows that a measurement or a training may have taken the set for.
 
     Rows without an answer, or without a worked one, are usable to some and not to others, and other rows make other
@@ -116,7 +116,7 @@ def _demos(spec: DataSpec, wanted: int, seed: int, worked: bool) -> tuple[str, .
     if own:
         rows = read_rows(locate(own[0], demos=True), own[1], ("question", "answer")).rows
     else:
-        rows = _common([split(reading).queried for reading in _readings(spec)])
+        rows = _common([split(reading).queried for reading in readings(spec)])
     shown = [question for row in rows if (question := as_question(row, worked)) is not None]
     if len(shown) < wanted:
         raise UserError(

@@ -75,7 +75,9 @@ class EvalSpec:
         if self.tuned is not None and (not isinstance(self.tuned, str) or not self.tuned.strip()):
             raise UserError(f"tuned is {self.tuned!r}", "Name a model's folder, an adapter's folder or a hub id.")
         unknown = next((metric for metric in self.metrics if metric not in METRICS), None)
-        if unknown is not None or not self.metrics:
+        if not self.metrics:
+            raise UserError("No metric is asked for", f"Choose from: {', '.join(METRICS)}.")
+        if unknown is not None:
             close = nearest(str(unknown), METRICS)
             raise UserError(f"There is no metric {unknown!r}{close}", f"Choose from: {', '.join(METRICS)}.")
         if self.dtype not in DTYPES:

@@ -15,6 +15,10 @@ from sts_core.errors import UserError, nearest
 from sts_core.nets.describe import ModelInfo, find_model
 from sts_core.nets.device import choose_device, choose_dtype
 from sts_core.nets.tokenizer import load_tokenizer
+from sts_core.train.mixture.manifest import Mixture
+from sts_core.train.mixture.spec import MODEL
+from sts_core.train.sft.beforehand import check_prediction, check_report
+from sts_core.train.sft.evaluated import evaluation_sets
 from sts_core.train.sft.rows import training_rows
 from sts_core.train.sft.spec import SftSpec
 
@@ -65,6 +69,12 @@ def size(spec: SftSpec, info: ModelInfo) -> Size:
                 raise UserError(f"{info.name} has no module {target!r} for LoRA{nearest(target, modules)}", hint)
         modules &= set(spec.lora.targets)
     chosen = [s for name, s in linear.items() if name.removesuffix(".weight").rpartition(".")[2] in modules]
+    least = min((min(shape) for shape in chosen), default=spec.lora.rank)
+    if spec.lora.rank > least:
+        raise UserError(
+            f"lora.rank is {spec.lora.rank:,}, more than the {least:,} of the smallest matrix it is laid over",
+            'Choose a lower rank, such as 16, or method = "full".',
+        )
     return Size(whole, sum(spec.lora.rank * sum(shape) for shape in chosen))
 
 
@@ -76,6 +86,9 @@ def _linear_of_a_block(name: str, shape: list[int]) -> bool:
 def plan(spec: SftSpec) -> dict[str, Any]:
     """The plan as JSON values. All that can be wrong with the spec, the model's files and the data is told here."""
     info = plain_model(spec)
+    check_report(spec)
+    check_prediction(spec)
+    check_room(spec, info, folders.jobs())
     rows = training_rows(spec, load_tokenizer(info), info.context)
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
@@ -97,6 +110,7 @@ def plan(spec: SftSpec) -> dict[str, Any]:
             "never_trained_on": rows.queried, "dropped": rows.dropped, "shortened": rows.shortened,
             "longest": longest, "learned_tokens": sum(row.learned for row in rows.rows),
         },
+        **({"mixture": _mixture(rows.mixture)} if rows.mixture else {}),
         "steps": total, "epochs": round(epochs, 3), "tokens": tokens,
         "batch": {"rows": spec.batch, "at_once": spec.rows_at_once, "accumulation": spec.accumulation},
         "checkpoints": {"every": spec.checkpoint_steps(total), "made": made, "kept": kept, "bytes_each": each},
@@ -106,8 +120,29 @@ def plan(spec: SftSpec) -> dict[str, Any]:
             "memory_gb": round(_memory_gb(spec, info, sizes, dtype, longest), 2),
             "disk_gb": round(each * (kept + 1) / 1e9, 3),
         },
-        "warnings": rows.warnings + _warnings(spec, total, epochs),
+        "warnings": rows.warnings + _warnings(spec, total, epochs) + _mixture_warnings(spec, info, rows.mixture),
     }  # fmt: skip
+
+
+def _mixture(mixture: Mixture) -> dict[str, Any]:
+    return {
+        "folder": str(mixture.folder), "sha256": mixture.sha256, "target": mixture.target.data,
+        "counts": mixture.counts, "answers": mixture.manifest["answers"].get("from"),
+    }  # fmt: skip
+
+
+def _mixture_warnings(spec: SftSpec, info: ModelInfo, mixture: Mixture | None) -> list[str]:
+    """What is left out of evaluation because it is trained on, and whose answers are learned."""
+    if mixture is None:
+        return []
+    told = [
+        f"{name}: {count:,} rows are not evaluated, because they are trained on."
+        for name, count in evaluation_sets(spec).left_out.items()
+    ]
+    made_for = mixture.manifest.get("model", {})
+    if mixture.manifest["answers"].get("from") == MODEL and made_for.get("revision") != info.revision:
+        told.append(f"The mixture's answers are those of {made_for.get('name')}, not of {info.name}.")
+    return told
 
 
 def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:

@@ -5,18 +5,22 @@ kept back for evaluation and the rest trains; a row that served as a demonstrati
 always on one side. A row is what the model's own template makes of one question and its answer, no system message
 added, exactly one BOS; the completion begins with the answer and holds the mark that ends it. This is what TRL makes
 of a prompt/completion row, but the head stays when a long question loses its beginning.
+
+Of a mixture (`train.mixture`) every row trains: it was cut into sides when it was made.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
 from sts_core.text.prompts import Prompter
 from sts_core.text.sides import held_out, split
 from sts_core.text.sources import Row, Rows, locate, read_rows
+from sts_core.train.mixture.manifest import FILE, Mixture, folder_of, read_mixture
 from sts_core.train.sft.spec import SetSpec, SftSpec
 
 IGNORED = -100
@@ -54,6 +58,8 @@ class RowSet(NamedTuple):
     """Rows that lost the beginning of their question."""
     records: int
     warnings: list[str]
+    mixture: Mixture | None = None
+    """What the rows are of, where they are a mixture's: then their numbers are lines of its file."""
 
     @property
     def tokens(self) -> int:
@@ -66,22 +72,30 @@ class RowSet(NamedTuple):
             "train_rows": sorted(row.number for row in self.rows),
             "evaluation_rows": [row.number for row in self.evaluation],
             "dropped": self.dropped, "shortened": self.shortened, "records": self.records, "tokens": self.tokens,
+            **({"mixture": {"sha256": self.mixture.sha256, "counts": self.mixture.counts}} if self.mixture else {}),
         }  # fmt: skip
+
+
+class _Part(NamedTuple):
+    """The rows of a training set, cut."""
+
+    read: Rows
+    training: list[Row]
+    evaluation: list[Row]
+    queried: int
+    mixture: Mixture | None = None
 
 
 def training_rows(spec: SftSpec, tokenizer: Any, context: int) -> RowSet:
     """The rows of a spec; all that can be wrong with the data is told here, before any weight is loaded."""
-    read = read_target(spec.target)
-    training, evaluation = held_out(read.rows, spec.evaluate.target_rows)
-    if not training:
-        raise _too_few(read)
+    read, training, evaluation, queried, mixture = _part(spec)
     limit = min(spec.max_tokens, context)
     encoder = Encoder(tokenizer, limit)
     dropped: Counter[str] = Counter(read.dropped)
     rows: list[TrainingRow] = []
     shortened = 0
     for row in training:
-        made = encoder.encode(row, answer_of(row, spec.target))
+        made = encoder.encode(row, (row.answer or "") if mixture else answer_of(row, spec.target))
         if isinstance(made, str):
             dropped[made] += 1
         else:
@@ -92,7 +106,52 @@ def training_rows(spec: SftSpec, tokenizer: Any, context: int) -> RowSet:
         raise UserError(f"No row can be trained on ({reasons})", "Check the rows and their columns.")
     random.Random(f"{spec.seed}/training rows").shuffle(rows)
     warnings = _warnings(spec, rows, training, dropped, shortened, limit)
-    return RowSet(rows, evaluation, len(split(read.rows).queried), dict(dropped), shortened, read.records, warnings)
+    return RowSet(rows, evaluation, queried, dict(dropped), shortened, read.records, warnings, mixture)
+
+
+def mixture_of(target: SetSpec) -> Mixture | None:
+    """The mixture that a training set names, held against its manifest; None where it names rows of another kind."""
+    folder = folder_of(target.data)
+    if folder is None:
+        return None
+    mixture = read_mixture(folder)
+    if target.columns:
+        raise UserError("A mixture has no columns to map", "Leave target.columns out.")
+    if target.answer not in ("answer", mixture.target_answer):
+        raise UserError(
+            f"target.answer is {target.answer!r}, but the mixture was made with {mixture.target_answer!r}",
+            "Leave target.answer out, or make another mixture.",
+        )
+    return mixture
+
+
+def training_file(target: SetSpec) -> Path:
+    """The file that is trained on."""
+    folder = folder_of(target.data)
+    return locate(target.data) if folder is None else folder / FILE
+
+
+def evaluated_target(target: SetSpec) -> SetSpec:
+    """The set whose kept rows show what was learned: the target itself, or the one that a mixture was made for."""
+    mixture = mixture_of(target)
+    if mixture is None:
+        return target
+    return SetSpec(mixture.target.data, mixture.target.columns, mixture.target_answer)
+
+
+def _part(spec: SftSpec) -> _Part:
+    """What trains, and what is kept back: of a mixture all rows train, and none of them is evaluated."""
+    mixture = mixture_of(spec.target)
+    read = read_target(evaluated_target(spec.target))
+    training, evaluation = held_out(read.rows, spec.evaluate.target_rows)
+    queried = len(split(read.rows).queried)
+    if mixture is None:
+        if not training:
+            raise _too_few(read)
+        return _Part(read, training, evaluation, queried)
+    rows = [Row(line, one.question, one.answer, one.answer) for line, one in enumerate(mixture.rows)]
+    evaluation = [row for row in evaluation if row.question.strip() not in mixture.questions]
+    return _Part(Rows(rows, {}, len(rows)), rows, evaluation, queried, mixture)
 
 
 def read_target(target: SetSpec) -> Rows:

@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.folders import DEMO, atomic_json, ensure
+from sts_core.folders import atomic_json, ensure
 from sts_core.progress import Watcher, silent
-from sts_core.results import shelf
 from sts_core.results.folder import Result
 from sts_core.results.outcomes.reading import OWN
 from sts_core.results.outcomes.rows import AFTER, BEFORE, FILE, RowValue, changes, read_rows, scores
-from sts_core.spec import DataSpec
-from sts_core.train.sft.spec import SetSpec, SftSpec
+from sts_core.train.sft.beforehand import check_prediction
+from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import Tell
 
 PREDICTION, SHIFT = "prediction.json", "shift"
@@ -43,7 +42,7 @@ def run_sft(spec: SftSpec, out: Path, watch: Watcher = silent, tell: Tell = lamb
     from sts_core.train.sft.training import train
 
     ensure(out)
-    prediction = _foretell(spec, out, tell) if spec.prediction else None
+    prediction = _foretell(spec, out, tell)
     _evaluate(spec, out, BEFORE, spec.model, watch, tell)
     watching = _Watching(prediction, spec, out, watch, tell) if prediction else None
     trained = train(spec, out, watch, tell, watching.at_checkpoint if watching else lambda _step, _folder: None)
@@ -53,28 +52,12 @@ def run_sft(spec: SftSpec, out: Path, watch: Watcher = silent, tell: Tell = lamb
     return out
 
 
-def find_prediction(name: str) -> Path:
-    """The finished result behind a folder, a key of the store, or the shipped demo's key."""
-    folder = Path(name).expanduser()
-    if (folder / "manifest.json").is_file():
-        return folder
-    found = shelf.find(name)
-    demo = DEMO / "result"
-    if found is None and (demo / "manifest.json").is_file() and Result(demo).manifest.get("key") == name:
-        found = demo
-    if found is None:
-        raise UserError(
-            f"There is no finished result {name!r} to hold the run against",
-            "Name the folder of a finished `sts run`, or leave prediction out.",
-        )
-    return found
-
-
-def _foretell(spec: SftSpec, out: Path, tell: Tell) -> Path:
-    """Write the prediction down, once; where the result lies."""
-    folder = find_prediction(str(spec.prediction))
+def _foretell(spec: SftSpec, out: Path, tell: Tell) -> Path | None:
+    """Write the prediction down, once; where the result lies, None where nothing was foretold."""
+    folder = check_prediction(spec)
+    if folder is None:
+        return None
     result = Result(folder)
-    _check_same(spec, result)
     path = out / PREDICTION
     if not path.is_file():
         atomic_json(path, _told(result))
@@ -104,25 +87,6 @@ def _told(result: Result) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     return None if value is None or value != value else float(value)
-
-
-def _check_same(spec: SftSpec, result: Result) -> None:
-    """A prediction is for one model and one training set."""
-    from sts_core.fingerprint import sha256_file
-    from sts_core.nets.describe import find_model
-    from sts_core.text.sources import locate
-
-    then = result.manifest["resolved"]
-    if find_model(spec.model).revision != then["model"]["revision"]:
-        raise UserError(
-            f"The prediction was made for {then['model']['name']}, not for {spec.model}",
-            "Measure a prediction of this model, or leave prediction out.",
-        )
-    if sha256_file(locate(spec.target.data)) != then["files"]["target"]["data"]:
-        raise UserError(
-            f"The prediction was made for another training set than {spec.target.data}",
-            "Measure a prediction of this set, or leave prediction out.",
-        )
 
 
 class _Watching:
@@ -185,18 +149,13 @@ class _Watching:
 def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, watch: Watcher, tell: Tell) -> None:
     """Score the domains and the target set's own rows; after the training also what changed, row against row."""
     from sts_core.train.evaluation.evaluate import evaluate
-    from sts_core.train.evaluation.sets import EvalSet, domain_set, target_set
+    from sts_core.train.sft.evaluated import evaluation_sets
 
     wanted = spec.evaluate
     if not wanted.domains and not wanted.target_rows:
         return
     if not _scored(out, phase):
-        sets: list[EvalSet] = []
-        if wanted.target_rows:
-            worked = spec.target.answer == "cot"
-            sets.append(target_set(_data(spec.target), wanted.target_rows, answer="cot" if worked else "answer"))
-        sets += [domain_set(_data(domain), wanted.rows) for domain in wanted.domains]
-        evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase)
+        evaluate(model, evaluation_sets(spec).sets, out, spec.device, spec.dtype, watch, phase=phase)
     frame = read_rows(out)
     own = frame[frame["phase"] == phase]
     for one in scores(RowValue(*row) for row in own[["set", "row", "metric", "value"]].itertuples(index=False)):
@@ -213,10 +172,6 @@ def _tell_score(tell: Tell, phase: str, domain: str, metric: str, value: float, 
     tell("evaluation", {
         "phase": phase, "domain": domain, "metric": metric, "value": value, "se": se, "n": n, "source": OWN,
     })  # fmt: skip
-
-
-def _data(one: SetSpec) -> DataSpec:
-    return DataSpec(name=one.name, data=one.data, columns=dict(one.columns))
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -37,7 +37,8 @@ class SetSpec:
     """One set of rows: the training set, or a domain that is evaluated."""
 
     data: str = "gsm-symbolic"
-    """An embedded name, a hub id, or a .jsonl/.json/.csv/.parquet file."""
+    """An embedded name, a hub id, or a .jsonl/.json/.csv/.parquet file; to train on also a mixture's manifest.json, or
+    the folder it lies in."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Our field -> the file's column; what is left out is found under its own name."""
     answer: str = "answer"

@@ -8,7 +8,6 @@ manifest.json              what was done; written last
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from collections.abc import Iterator
@@ -27,12 +26,12 @@ from sts_core.nets.describe import ModelInfo
 from sts_core.nets.device import choose_device, choose_dtype, cpu_name
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
-from sts_core.text.sources import locate
 from sts_core.train.sft import checkpoint
+from sts_core.train.sft.beforehand import check_report
 from sts_core.train.sft.launch import train_on_several
 from sts_core.train.sft.loop import CHECKPOINTS, train_here
 from sts_core.train.sft.plan import check_room, plain_model, remember_rate
-from sts_core.train.sft.rows import RowSet, training_rows
+from sts_core.train.sft.rows import RowSet, training_file, training_rows
 from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import AtCheckpoint, Tell
 
@@ -115,7 +114,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
     """Remember what the run begins with, or refuse to go on with a run that began with something else."""
     plain = {key: value for key, value in spec.to_dict().items() if key not in _MAY_CHANGE}
     plain["evaluate.target_rows"] = spec.evaluate.target_rows  # decides which rows train
-    now = {"spec": plain, "data": sha256_file(locate(spec.target.data)), "model": info.revision}
+    now = {"spec": plain, "data": sha256_file(training_file(spec.target)), "model": info.revision}
     path = ensure(out) / _STARTED
     if not path.is_file():
         atomic_json(path, now)
@@ -135,7 +134,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
 def _write_manifest(spec: SftSpec, info: ModelInfo, rows: RowSet, out: Path, told: dict[str, Any]) -> None:
     atomic_json(out / MANIFEST, {
         "format": 1, "kind": "sft", "spec": spec.to_dict(), "model": info.public(),
-        "data": sha256_file(locate(spec.target.data)), **told, "rows": rows.public(), "warnings": rows.warnings,
+        "data": sha256_file(training_file(spec.target)), **told, "rows": rows.public(), "warnings": rows.warnings,
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads", "seed": spec.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in _LIBRARIES},
@@ -145,10 +144,7 @@ def _write_manifest(spec: SftSpec, info: ModelInfo, rows: RowSet, out: Path, tol
 @contextmanager
 def _trouble_told(spec: SftSpec, out: Path) -> Iterator[None]:
     """What a disk, a memory or a library refuses, in a person's words."""
-    if spec.report and importlib.util.find_spec(spec.report) is None:
-        raise UserError(
-            f"{spec.report} is not installed", f"Install it (pip install {spec.report}), or leave report out."
-        )
+    check_report(spec)
     try:
         yield
     except torch.OutOfMemoryError as error:
