@@ -52,5 +52,6 @@ with st.sidebar:
         st.caption(group)
         for member in members:
             st.page_link(member)
-owner_line()
+with st.container(key="owner", gap=None):  # always there, so that a line in it moves nothing below
+    owner_line()
 page.run()

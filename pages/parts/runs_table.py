@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import streamlit as st
 
 from pages.parts.messages import show_empty
 from sts_core.figures.numbers import DASH, duration
-from sts_core.jobs.differences import differences
+from sts_core.jobs.differences import told_apart
 
 STATES = {
     "waiting": "⏳ waiting",
@@ -23,8 +22,6 @@ STATES = {
 }
 """A sign and a word, so that neither colour nor shape carries the meaning alone."""
 MOST_COMPARED = 5
-MOST_TOLD = 3
-"""Settings that are named where runs differ."""
 
 
 def runs_table(runs: pd.DataFrame) -> list[str]:
@@ -62,17 +59,9 @@ def shown(runs: pd.DataFrame) -> pd.DataFrame:
                 100 * done / total if total else None for done, total in zip(runs["done"], runs["total"], strict=True)
             ],
             "took": [duration(None if pd.isna(seconds) else seconds) for seconds in runs["seconds"]],
-            "differs": _told_apart(specs),
+            "differs": told_apart(specs),
         }
     )
-
-
-def _told_apart(specs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells each from the others; what differs among them is found once for all."""
-    rows = differences(specs)
-    more = f", {len(rows) - MOST_TOLD} more" if len(rows) > MOST_TOLD else ""
-    shown = [(row.name.rsplit(".", 1)[-1], row.values) for row in rows[:MOST_TOLD]]
-    return [", ".join(f"{name} {values[i]}" for name, values in shown) + more for i in range(len(specs))]
 
 
 def _data(spec: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from sts_core.progress import Progress
 if TYPE_CHECKING:
     from sts_core.train.sft.spec import SftSpec
 
+_NAMED = 4
+"""So many domains of a mixture are named one by one."""
 LOOK_EVERY = 0.5
 """Seconds between two looks at the job that is followed."""
 
@@ -143,6 +145,9 @@ def _plan_text(found: dict[str, Any]) -> str:
 def _mixture(mixture: dict[str, Any]) -> str:
     counts = dict(mixture["counts"])
     target = counts.pop("target", 0)
-    named = ", ".join(f"{n:,} of {name}" for name, n in counts.items() if n)
+    others = {name: n for name, n in counts.items() if n}
+    named = ", ".join(f"{n:,} of {name}" for name, n in others.items())
+    if len(others) > _NAMED:
+        named = f"{sum(others.values()):,} of {len(others):,} domains"
     own = f"{target:,} rows of {Path(mixture['target']).name}"
-    return f"{own}{f'; {named}' if named else ''}; none of them is evaluated"
+    return f"{own}{f', {named}' if named else ''}; none of them is evaluated"

@@ -26,11 +26,12 @@ def differences(specs: Sequence[Mapping[str, Any]]) -> list[Difference]:
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def told_apart(spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]], most: int = 3) -> str:
-    """What tells one job from those beside it: `learning_rate 0.0001, seed 1`; empty when nothing does."""
-    found = [f"{row.name.rsplit('.', 1)[-1]} {row.values[0]}" for row in differences([spec, *others])]
-    more = f", {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
+def told_apart(specs: Sequence[Mapping[str, Any]], most: int = 3) -> list[str]:
+    """What tells each from the others, `learning_rate 0.0001, seed 1`; what differs is found once for all."""
+    rows = differences(specs)
+    more = f", {len(rows) - most} more" if len(rows) > most else ""
+    shown = [(row.name.rsplit(".", 1)[-1], row.values) for row in rows[:most]]
+    return [", ".join(f"{name} {values[i]}" for name, values in shown) + more for i in range(len(specs))]
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:

@@ -105,13 +105,33 @@ def _each() -> Iterator[Job]:
 
 
 def _active() -> Iterator[Job]:
+    place = jobs().resolve()
     for name in names():
-        status = read_table(jobs() / name / STATUS) or {}
+        path = place / name / STATUS
+        stamp = _stamp(path)
+        if _ended.get(path) == stamp is not None:
+            continue
+        status = read_table(path) or {}
         if status.get("state") in ACTIVE:
+            _ended.pop(path, None)
             with suppress(UserError):
                 job = read(name)
                 if job.active:
                     yield job
+        else:
+            _ended[path] = stamp
+
+
+_ended: dict[Path, tuple[int, ...] | None] = {}
+"""The status files that told an end when last looked at, each as it was then: pages ask many times a second."""
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _settled(job: Job) -> Job:

@@ -132,10 +132,10 @@ class _Pass:
     def run(self) -> Taken:
         unread = []
         known = _known(self._database)
-        there = names()
+        there, root = names(), jobs_folder()
         for name in reversed(there):
             try:
-                self._job(jobs_folder() / name, known.get(name))
+                self._job(root / name, known.get(name))
             except OSError:
                 unread.append(name)
         self._batch.gone += [name for name in known.keys() - set(there) if known[name].state in ACTIVE]
@@ -189,7 +189,7 @@ def _stamp(folder: Path) -> str:
     marks = []
     for name in (SPEC, STATUS, NOTE):
         try:
-            found = (folder / name).stat()
+            found = os.stat(f"{folder}/{name}")  # without a Path: this is asked of every job of every pass
         except OSError:
             marks.append("-")
         else:
@@ -199,14 +199,14 @@ def _stamp(folder: Path) -> str:
 
 def _pieces(folder: Path, place: Place | None) -> Iterator[tuple[list[Event], Place]]:
     """The events behind this place, a piece of the file at a time, each with the place it ends at."""
-    path = folder / EVENTS
+    path = f"{folder}/{EVENTS}"
     try:
-        found = path.stat()
+        found = os.stat(path)
     except FileNotFoundError:
         return
     if place and (found.st_ino, found.st_size) == (place.inode, place.bytes):
         return
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         if place is None or not _continues(file, found, place):
             place = Place(folder.name, found.st_ino)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 _OF_JOBS = """
@@ -37,6 +38,16 @@ def jobs(
     return connection.execute(_OF_JOBS, _chosen(limit, states, kinds, ids)).df()
 
 
+def count(connection: duckdb.DuckDBPyConnection, states: Sequence[str] = (), kinds: Sequence[str] = ()) -> int:
+    """How many jobs there are of these states and kinds, or of any."""
+    question = """
+        select count(*) from jobs
+        where (len($states) = 0 or list_contains($states, state)) and (len($kinds) = 0 or list_contains($kinds, kind))
+    """
+    row = connection.execute(question, {"states": list(states), "kinds": list(kinds)}).fetchone()
+    return int(row[0]) if row else 0
+
+
 def runs(
     connection: duckdb.DuckDBPyConnection,
     limit: int = 200,
@@ -50,9 +61,18 @@ def runs(
     The sparkline is at most `points` means over equal stretches of steps. It is empty, and `last` missing, where the
     metric was never told.
     """
-    question = f"""
-        with listed as ({_OF_JOBS}),
-        told as (select job, seq, step, value from metrics semi join listed on job = id where name = $metric),
+    listed = jobs(connection, limit, states, kinds)
+    return with_sparklines(listed, sparklines(connection, list(listed["id"]), metric, points))
+
+
+def sparklines(
+    connection: duckdb.DuckDBPyConnection, ids: Sequence[str], metric: str = "loss", points: int = 60
+) -> pd.DataFrame:
+    """`id, step, last, sparkline` of those of these jobs that have told the metric."""
+    question = """
+        with told as (
+            select job, seq, step, value from metrics where list_contains($ids, job) and name = $metric
+        ),
         spans as (
             select job, min(step) as first, max(step) as final, arg_max(value, seq) as last from told group by job
         ),
@@ -61,34 +81,57 @@ def runs(
             from told join spans using (job) group by all
         ),
         lines as (select job, list(mean order by place) as sparkline from means group by job)
-        select listed.*, final as step, last, coalesce(sparkline, []) as sparkline
-        from listed left join spans on spans.job = id left join lines on lines.job = id
-        order by created desc nulls last, id desc
+        select job as id, final as step, last, sparkline from spans join lines using (job)
     """
-    asked = _chosen(limit, states, kinds) | {"metric": metric, "points": points}
-    return connection.execute(question, asked).df()
+    if not ids:
+        return pd.DataFrame({"id": [], "step": [], "last": [], "sparkline": []})
+    return connection.execute(question, {"ids": list(ids), "metric": metric, "points": points}).df()
+
+
+def with_sparklines(listed: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
+    """Jobs beside their lines, in the jobs' order; one without has an empty line."""
+    found = listed.merge(lines, on="id", how="left")
+    found["sparkline"] = [line if isinstance(line, list | np.ndarray) else [] for line in found["sparkline"]]
+    return found
+
+
+def places(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """What changes with a job's row or its events: a value for each of these jobs, equal as long as nothing has."""
+    question = """
+        select id, seen, inode, bytes from jobs left join ingested on job = id where list_contains(?, id)
+    """
+    return {row[0]: tuple(row[1:]) for row in connection.execute(question, [list(ids)]).fetchall()}
 
 
 def curve(connection: duckdb.DuckDBPyConnection, job: str, name: str, points: int = 500) -> pd.DataFrame:
-    """A metric over steps: at most `points` rows of `step, value, low, high`.
+    """One of `curves`."""
+    return curves(connection, job, [name], points)[name]
+
+
+def curves(
+    connection: duckdb.DuckDBPyConnection, job: str, names: Sequence[str], points: int = 500
+) -> dict[str, pd.DataFrame]:
+    """Metrics over steps: by name at most `points` rows of `step, value, low, high`, read in one go.
 
     With more steps than that, a row stands for a stretch of them: its last step, and the mean, least and greatest
     value. NaN counts as greatest. Of a step that was done twice the later counts.
     """
     question = """
         with told as (
-            select step, arg_max(value, seq) as value from metrics where job = $job and name = $name group by step
+            select name, step, arg_max(value, seq) as value from metrics
+            where job = $job and list_contains($names, name) group by name, step
         ),
-        span as (select min(step) as first, max(step) as last from told)
-        select max(step) as step, avg(value) as value, min(value) as low, max(value) as high
+        span as (select name, min(step) as first, max(step) as last from told group by name)
+        select name, max(step) as step, avg(value) as value, min(value) as low, max(value) as high
         from (
-            select *, case when last - first < $points then step - first
+            select told.*, case when last - first < $points then step - first
                 else (step - first) * $points // (last - first + 1) end as place
-            from told, span
+            from told join span using (name)
         )
-        group by place order by place
+        group by name, place order by name, place
     """
-    return connection.execute(question, {"job": job, "name": name, "points": points}).df()
+    table = connection.execute(question, {"job": job, "names": list(names), "points": points}).df()
+    return {name: table[table["name"] == name].drop(columns="name").reset_index(drop=True) for name in names}
 
 
 def metric_names(connection: duckdb.DuckDBPyConnection, job: str) -> list[str]:

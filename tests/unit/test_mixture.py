@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sts_core.bundle import embedded
 from sts_core.errors import UserError
+from sts_core.fingerprint import sha256_file
 from sts_core.folders import DEMO
 from sts_core.measure.run import run
 from sts_core.spec import MMLU_DOMAINS, DataSpec, Spec
@@ -171,10 +176,44 @@ def test_a_changed_manifest_or_file_is_refused(result: Path, tmp_path: Path) -> 
     (out / "mixture.jsonl").write_bytes((out / "mixture.jsonl").read_bytes() + b"{}\n")
     with pytest.raises(UserError, match="SHA-256 is another"):
         read_mixture(out)
+    (out / "mixture.jsonl").write_bytes(b"[1]\n")
+    other = {**whole, "file": {"sha256": hashlib.sha256(b"[1]\n").hexdigest()}}
+    (out / "manifest.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="holds no rows of a mixture"):
+        read_mixture(out)
     for text, told in (("{", "cannot be read"), ("[]", "no mixture's"), ('{"kind": "mixture"}', "not whole")):
         (out / "manifest.json").write_text(text)
         with pytest.raises(UserError, match=told):
             read_mixture(out)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_manifest_with_anything_else_in_a_place_is_told_or_read(tmp_path: Path, data: st.DataObject) -> None:
+    """By other hands: whatever stands anywhere in it, it is read or refused in words, never a traceback."""
+    file = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(3))
+    lines = b'{"question": "q?", "answer": "a", "set": "target", "row": 0}\n'
+    (tmp_path / "mixture.jsonl").write_bytes(lines)
+    value: Any = {
+        "format": 1, "kind": "mixture", "file": {"sha256": hashlib.sha256(lines).hexdigest()}, "rows": {"target": [0]},
+        "sources": {"target": {"data": str(file), "columns": {}, "sha256": sha256_file(file)}},
+        "answers": {"from": "source"}, "spec": {"answers": "source", "target": {"answer": "answer"}},
+    }  # fmt: skip
+    at, key = value, data.draw(st.sampled_from(sorted(value)))
+    while isinstance(at[key], dict) and at[key] and data.draw(st.booleans()):
+        at = at[key]
+        key = data.draw(st.sampled_from(sorted(at)))
+    plain = st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.text(max_size=3), st.floats(allow_nan=False))
+    at[key] = data.draw(
+        st.recursive(plain, lambda s: st.lists(s, max_size=2) | st.dictionaries(st.text(max_size=2), s))
+    )
+    (tmp_path / "manifest.json").write_text(json.dumps(value))
+    for read in (read_mixture, rebuild):
+        with suppress(UserError):
+            read(tmp_path)
+    with suppress(UserError):
+        found = read_mixture(tmp_path)
+        assert (found.counts, found.target.data, found.target_answer, found.questions, found.sha256)
 
 
 def test_the_same_call_changes_nothing_and_another_order_is_refused(result: Path, tmp_path: Path) -> None:

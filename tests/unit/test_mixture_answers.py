@@ -1,4 +1,4 @@
-"""The model's own answers: those that transformers' greedy search gives, the same after a kill, the same with a seed."""
+"""The model's own answers: what greedy search gives each question alone, the same after a kill or with a seed."""
 
 from __future__ import annotations
 
@@ -126,9 +126,14 @@ def test_killed_and_gone_on_with_it_is_the_same_mixture(
     assert len(kept) == 6
     part.write_bytes(b"".join(kept)[:-9])  # the last line is torn: its batch is asked again
     assert not (out / "manifest.json").exists()
-    asked = []
+    asked: list[int] = []
     ask = answering.Answerer._ask
-    monkeypatch.setattr(answering.Answerer, "_ask", lambda self, batch: asked.append(len(batch)) or ask(self, batch))
+
+    def counting(self: answering.Answerer, batch: list[Any]) -> list[answering.Said]:
+        asked.append(len(batch))
+        return ask(self, batch)
+
+    monkeypatch.setattr(answering.Answerer, "_ask", counting)
     run_mixture(spec, out)
     assert sum(asked) == 7
     for name in ("mixture.jsonl", "answers.jsonl"):

@@ -75,6 +75,6 @@ def test_only_what_differs_is_listed() -> None:
         ("seed", ("0", "1")), ("lora.rank", ("8", "16")), ("lora.alpha", ("—", "2")),
     ]  # fmt: skip
     assert differences([one, one]) == []
-    assert told_apart(one, [two]) == "seed 0, rank 8, alpha —"
-    assert told_apart(one, [two], most=1) == "seed 0, 2 more"
-    assert told_apart(one, []) == ""
+    assert told_apart([one, two]) == ["seed 0, rank 8, alpha —", "seed 1, rank 16, alpha 2"]
+    assert told_apart([one, two], most=1) == ["seed 0, 2 more", "seed 1, 2 more"]
+    assert told_apart([one]) == [""]

@@ -17,7 +17,7 @@ from sts_core.errors import UserError
 from sts_core.fingerprint import sha256_file
 from sts_core.spec import DataSpec
 from sts_core.text.sources import Row, locate, read_rows
-from sts_core.train.mixture.spec import MODEL, WORKED
+from sts_core.train.mixture.spec import ANSWERS, MODEL, WORKED
 
 FILE, ANSWERS_FILE, MANIFEST = "mixture.jsonl", "answers.jsonl", "manifest.json"
 KIND, FORMAT = "mixture", 1
@@ -108,8 +108,12 @@ def read_mixture(folder: Path) -> Mixture:
             f"{path} is not the file that its manifest tells of: its SHA-256 is another",
             "Make the mixture again with `sts mix`; an edited file can be trained on as a .jsonl of its own.",
         )
-    rows = [json.loads(line) for line in data.decode().split("\n") if line]
-    return Mixture(folder, manifest, [MixedRow(r["set"], r["row"], r["question"], r["answer"]) for r in rows])
+    try:
+        rows = [json.loads(line) for line in data.decode().split("\n") if line]
+        made = [MixedRow(str(r["set"]), r["row"], str(r["question"]), str(r["answer"])) for r in rows]
+    except (ValueError, KeyError, TypeError, RecursionError):  # a manifest by other hands, with its own hash
+        raise UserError(f"{path} holds no rows of a mixture", "Make the mixture again with `sts mix`.") from None
+    return Mixture(folder, manifest, made)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def _said(folder: Path, manifest: Mapping[str, Any]) -> dict[tuple[str, int], st
     if kept is None:
         return {}
     path = folder / ANSWERS_FILE
-    if sha256_file(path) != kept["sha256"]:
+    if sha256_file(path) != kept.get("sha256"):
         raise UserError(f"{path} has changed since the mixture was made", "Make the mixture again with `sts mix`.")
     lines = [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
     return {(line["set"], line["row"]): line["answer"] for line in lines}
@@ -206,10 +210,21 @@ def _whole(value: Mapping[str, Any]) -> bool:
     file, rows, sources, spec = (value.get(key) for key in ("file", "rows", "sources", "spec"))
     return (
         isinstance(file, dict) and isinstance(file.get("sha256"), str)
-        and isinstance(value.get("answers"), dict)
-        and isinstance(rows, dict) and all(isinstance(numbers, list) for numbers in rows.values())
-        and isinstance(sources, dict) and {*rows, TARGET} <= set(sources)
-        and all(isinstance(s, dict) and {"data", "columns", "sha256"} <= set(s) for s in sources.values())
-        and isinstance(spec, dict) and isinstance(spec.get("target"), dict)
-        and "answer" in spec["target"] and "answers" in spec
+        and isinstance(value.get("model", {}), dict) and isinstance(value.get("answers"), dict)
+        and isinstance(value["answers"].get("file", {}), dict)
+        and isinstance(rows, dict) and all(map(_numbers, rows.values()))
+        and isinstance(sources, dict) and {*rows, TARGET} <= set(sources) and all(map(_source, sources.values()))
+        and isinstance(spec, dict) and spec.get("answers") in ANSWERS
+        and isinstance(spec.get("target"), dict) and spec["target"].get("answer") in ("answer", "cot")
+    )  # fmt: skip
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int for number in value)
+
+
+def _source(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and isinstance(value.get("columns"), dict)
+        and all(isinstance(value.get(key), str) for key in ("data", "sha256"))
     )  # fmt: skip
