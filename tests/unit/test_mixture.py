@@ -134,8 +134,9 @@ def test_rows_that_lack_an_answer_move_no_row_to_the_other_side(world: tiny.Worl
         sources = Sources(spec_of(result, answers=answers))
         asked = domain_set(DataSpec("physics", str(world.folder / "physics.jsonl")), 1000)
         assert {row.number for row in sources.pools["physics"].rows}.isdisjoint(q.row for q in asked.questions)
-        if answers == "source":
-            assert all(row.answer for row in sources.pools["physics"].rows)
+        answered = [bool(row.worked if answers == "cot" else row.answer) for row in sources.pools["physics"].rows]
+        assert len(answered) > 10
+        assert all(answered) == (answers != "model")  # a model answers what nobody else has
 
 
 def test_the_manifest_makes_the_file_again(world: tiny.World, result: Path, tmp_path: Path) -> None:
@@ -213,7 +214,10 @@ def test_a_manifest_with_anything_else_in_a_place_is_told_or_read(tmp_path: Path
             read(tmp_path)
     with suppress(UserError):
         found = read_mixture(tmp_path)
-        assert (found.counts, found.target.data, found.target_answer, found.questions, found.sha256)
+        assert found.questions == {"q?"}
+        assert found.target_answer in ("answer", "cot")
+        assert found.counts["target"] >= 0
+        assert found.target.data
 
 
 def test_the_same_call_changes_nothing_and_another_order_is_refused(result: Path, tmp_path: Path) -> None:
@@ -281,6 +285,15 @@ def test_a_result_that_scored_rows_of_both_halves_is_refused(world: tiny.World, 
     result = run(Spec.from_dict(values), world.folder / "reference").folder
     with pytest.raises(UserError, match="kept for evaluation"):
         plan(spec_of(result))
+
+
+def test_a_domains_question_is_learned_once(world: tiny.World, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (world.folder / "physics.jsonl").read_text().splitlines()]
+    tiny.write_rows(world.folder / "physics.jsonl", [*records, *({**r, "answer": "5"} for r in records[::2])])
+    result = run(Spec.from_dict(world.spec()), world.folder / "result").folder
+    pool = Sources(spec_of(result)).pools["physics"]
+    assert len({row.question for row in pool.rows}) == len(pool.rows) > 20
+    assert pool.left_out["repeats a question"] > 5
 
 
 def test_a_row_the_template_cannot_hold_gives_its_place_to_the_next(world: tiny.World, tmp_path: Path) -> None:

@@ -212,8 +212,8 @@ def _whole(value: Mapping[str, Any]) -> bool:
         isinstance(file, dict) and isinstance(file.get("sha256"), str)
         and isinstance(value.get("model", {}), dict) and isinstance(value.get("answers"), dict)
         and isinstance(value["answers"].get("file", {}), dict)
-        and isinstance(rows, dict) and all(map(_numbers, rows.values()))
-        and isinstance(sources, dict) and {*rows, TARGET} <= set(sources) and all(map(_source, sources.values()))
+        and isinstance(rows, dict) and TARGET in rows and all(map(_numbers, rows.values()))
+        and isinstance(sources, dict) and set(rows) <= set(sources) and all(map(_source, sources.values()))
         and isinstance(spec, dict) and spec.get("answers") in ANSWERS
         and isinstance(spec.get("target"), dict) and spec["target"].get("answer") in ("answer", "cot")
     )  # fmt: skip

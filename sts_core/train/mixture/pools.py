@@ -2,9 +2,8 @@
 
 `text.sides` cuts every set by the hash of its question. Of a domain, the half that may be queried may train and the
 kept half is evaluated; of the target set the kept half trains, but for its last rows. Rows are read every way that
-another part may read them (`evaluation.sets.readings`), and only those that lie on the training side every way can
-train. No question trains that any set of the result is evaluated on, or that the target set was queried with: the same
-question may stand in two files.
+another part may read them (`evaluation.sets.readings`), and no question trains that any set of the result, read in any
+way, is evaluated on, or that the target set was queried with: the same question may stand in two files.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sts_core.train.mixture.manifest import TARGET, source_answer
 from sts_core.train.mixture.spec import ALL, MODEL, WORKED, MixtureSpec
 from sts_core.train.sft.beforehand import find_prediction
 
-SPOKEN_FOR = "question is evaluated or queried in another set"
+SPOKEN_FOR = "question is evaluated or queried"
 REPEATED = "repeats a question"
 NO_ANSWER = "no answer"
 
@@ -120,15 +119,13 @@ class Sources:
         every = [rows for rows in readings(one) if rows]  # what nobody can read, nobody has used
         if one.name == TARGET:
             cuts = [held_out(rows, self.spec.target.evaluate_rows) for rows in every]
-            trained, kept_out = [cut.trained for cut in cuts], [cut.evaluated for cut in cuts]
-            kept_out += [split(rows).queried for rows in every]
+            kept_out = [cut.evaluated for cut in cuts] + [split(rows).queried for rows in every]
+            trained = cuts[0].trained
         else:
-            halves = [split(rows) for rows in every]
-            trained, kept_out = [half.queried for half in halves], [half.kept for half in halves]
-            self._check_scored(one, [{row.number for row in half.kept} for half in halves])
-        numbers = _in_all([{row.number for row in rows} for rows in trained])
-        closed = {row.question.strip() for rows in kept_out for row in rows}
-        return _Sides([row for row in trained[0] if row.number in numbers], closed)
+            kept_out = [split(rows).kept for rows in every]
+            trained = split(every[0]).queried
+            self._check_scored(one, [{row.number for row in kept} for kept in kept_out])
+        return _Sides(trained, {row.question.strip() for rows in kept_out for row in rows})
 
     def _check_scored(self, one: DataSpec, kept: list[set[int]]) -> None:
         """What was scored must not be evaluated: a result that was measured without sides cannot steer a mixture."""
