@@ -21,6 +21,7 @@ KINDS = {
     "eval": "Evaluation",
     "examples": "Examples and names",
     "label": "Labelling",
+    "mix": "Mixture",
 }
 """A job's kind -> what a person calls it."""
 

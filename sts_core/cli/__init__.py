@@ -24,6 +24,7 @@ from sts_core.cli import (
     jobs,
     labelling,
     measuring,
+    mixing,
     probing,
     training,
 )
@@ -50,6 +51,7 @@ house.add_to(_program)
 demo.add_to(_program)
 catalogue.add_to(_program)
 measuring.add_to(_program)
+mixing.add_to(_program)
 comparing.add_to(_program)
 correlating.add_to(_program)
 examples.add_to(_program)

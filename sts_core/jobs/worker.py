@@ -97,7 +97,26 @@ def label(job: Job, watch: Watcher) -> str:
     return str(Result(Path(str(job.spec["result"]))).manifest["key"])
 
 
-KINDS: dict[str, Kind] = {"run": measure, "sft": fine_tune, "eval": evaluate, "examples": know, "label": label}
+def mix(job: Job, watch: Watcher) -> str:
+    """`mix`: training rows drawn from domains by their scores (METHOD 12)."""
+    from sts_core.train.mixture.run import run_mixture
+    from sts_core.train.mixture.spec import MixtureSpec
+
+    def tell(event: str, details: dict[str, Any]) -> None:
+        append_event(job.folder, event, **details)
+
+    run_mixture(MixtureSpec.from_dict(job.spec), job.folder / RESULT, watch, tell)
+    return RESULT
+
+
+KINDS: dict[str, Kind] = {
+    "mix": mix,
+    "run": measure,
+    "sft": fine_tune,
+    "eval": evaluate,
+    "examples": know,
+    "label": label,
+}
 
 
 class Record:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,14 +127,27 @@ def test_scores_on_another_model_stay_apart() -> None:
     assert rescored_of("ffff").empty
 
 
-def _write(number: int) -> None:
-    write_labels(SAE, MODEL, "p", [Label(number, "math")])
-    set_note(SAE, number, f"note {number}")
+WRITER = """
+import sys
+from sts_core.results.labels import Label, set_note, write_labels
+sae, model, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.stdin.readline()
+for number in range(first, 24, 4):
+    write_labels(sae, model, "p", [Label(number, "math")])
+    set_note(sae, number, f"note {number}")
+"""
 
 
 def test_writers_at_once_lose_nothing() -> None:
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        pool.map(_write, range(24), chunksize=1)
+    command = [sys.executable, "-c", WRITER, SAE, MODEL]
+    writers = [
+        subprocess.Popen([*command, str(first)], stdin=subprocess.PIPE, cwd=folders.PROJECT) for first in range(4)
+    ]
+    for writer in writers:  # all at once: each has loaded its libraries by the time it reads
+        assert writer.stdin is not None
+        writer.stdin.write(b"go\n")
+        writer.stdin.close()
+    assert [writer.wait(60) for writer in writers] == [0] * 4
     assert [label.feature for label in read_labels(SAE, MODEL, "p")] == list(range(24))
     assert read_person(SAE).notes == {n: f"note {n}" for n in range(24)}
 

@@ -229,6 +229,8 @@ def test_the_same_call_changes_nothing_and_another_order_is_refused(result: Path
         run_mixture(spec_of(result, seed=2), out)
     with pytest.raises(UserError, match="something else"):
         run_mixture(spec_of(result), result)
+    with pytest.raises(UserError, match="no result that a mixture can be steered by"):
+        run_mixture(spec_of(out), tmp_path / "of a mixture")
 
 
 def test_the_plan_writes_nothing_and_tells_what_comes(

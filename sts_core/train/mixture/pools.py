@@ -62,12 +62,13 @@ def _in_all(sides: list[set[int]]) -> set[int]:
 def find_result(name: str) -> Result:
     """The finished result behind a folder, a key of the store, or the shipped demo's key."""
     try:
-        return Result(find_prediction(name))
+        folder = find_prediction(name)
     except UserError as error:
         raise UserError(
             f"There is no finished result {name!r} to take scores from",
             "Name the --out folder of a finished `sts run`.",
         ) from error
+    return Result(folder)
 
 
 class Sources:
@@ -82,7 +83,7 @@ class Sources:
             self._digests = {one.name: str(manifest["resolved"]["files"][one.name]["data"]) for one in self._sets}
             self._queried = {one.name: set(manifest["sets"][one.name]["query_rows"]) for one in self._sets}
             self.key, self.model = str(manifest["key"]), str(manifest["resolved"]["model"]["revision"])
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, UserError):  # a fine-tune's manifest, or a mixture's
             raise UserError(
                 f"{self.result.folder} is no result that a mixture can be steered by", "Name the folder of a `sts run`."
             ) from None
@@ -106,7 +107,7 @@ class Sources:
     def pools(self) -> dict[str, Pool]:
         """What may train: of the target, then of each domain of the mixture."""
         sides = {one.name: self._sides(one) for one in self._sets}
-        closed: Counter[str] = Counter(question for side in sides.values() for question in side.closed)
+        closed = {question for side in sides.values() for question in side.closed}
         wanted = (TARGET, *self.domains)
         return {one.name: self._pool(one, sides[one.name], closed) for one in self._sets if one.name in wanted}
 
@@ -135,7 +136,7 @@ class Sources:
                 'Measure with preset = "default": the reference preset scores rows of both halves.',
             )
 
-    def _pool(self, one: DataSpec, side: _Sides, closed: Counter[str]) -> Pool:
+    def _pool(self, one: DataSpec, side: _Sides, closed: set[str]) -> Pool:
         """The set's training side without what is spoken for or has no answer; of a domain, each question once."""
         key = self.spec.target.answer if one.name == TARGET else self.spec.answers
         if key == WORKED:
@@ -144,7 +145,7 @@ class Sources:
         rows, seen = [], set()
         for row in side.trained:
             question = row.question.strip()
-            if closed[question]:
+            if question in closed:
                 left_out[SPOKEN_FOR] += 1
             elif one.name != TARGET and question in seen:
                 left_out[REPEATED] += 1

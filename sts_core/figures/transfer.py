@@ -1,0 +1,236 @@
+"""Scores of domains, and the same scores against what happened: bars in a chosen order, and named points with a line.
+
+The scatter shows what a correlation hides: both errors of every point, the band of the line, and with a ring the one
+point whose absence changes Pearson's r most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sts_core.figures.domains import domain_bars
+from sts_core.figures.frame import add_words, frame, short
+from sts_core.figures.numbers import DASH, known, number
+from sts_core.figures.theme import SMALL_SIZE, TOKENS, Mode, blend, domain_mark, template
+from sts_core.stats.correlation import Line
+
+Order = Literal["sorted", "pinned", "grouped"]
+HEIGHT, SMALL_HEIGHT, LEFT = 380, 170, 58
+"""Pixels of the plot itself, of one of many small ones, and of the left axis."""
+_ASSUMED_WIDTH = 470
+"""Pixels a plot is taken to be wide where names are laid beside points: it is not known before it is drawn."""
+_LETTER, _LINE, _GAP = 6.4, 14, 11
+"""Pixels a letter of a name is wide, a name is high, and a name stands off its point."""
+_PLACES = {"top center": (0, 1), "middle right": (1, 0), "middle left": (-1, 0), "bottom center": (0, -1)}
+
+
+class Dot(NamedTuple):
+    """A domain on both sides."""
+
+    name: str
+    x: float
+    x_se: float | None
+    y: float
+    y_se: float | None
+    note: str = ""
+    """What the hover says more, such as the number of questions."""
+
+
+def score_bars(
+    scores: pd.DataFrame,
+    title: str,
+    axis: str,
+    caption: Sequence[str] = (),
+    mode: Mode = "light",
+    order: Order = "sorted",
+    missing: str = "not measured",
+) -> go.Figure:
+    """`domain, value, se, tokens, items` as bars, each of which says its domain when it is picked.
+
+    Sorted: longest first. Pinned: as the rows come. Grouped: kindred domains (those of one hue) together, the group
+    with the longest bar first.
+    """
+    names = _sorted_names(scores)
+    figure = domain_bars(scores, title, axis, caption, mode)
+    figure.data[0].customdata = names
+    for note in figure.layout.annotations:
+        if note.text == f"{DASH} not measured":
+            note.text = f"{DASH} {missing}"
+    if order == "pinned":
+        _move_rows(figure, names, [str(name) for name in scores["domain"]])
+    elif order == "grouped":
+        groups = list(dict.fromkeys(domain_mark(name).light for name in names))
+        _move_rows(figure, names, sorted(names, key=lambda name: groups.index(domain_mark(name).light)))
+    return figure
+
+
+def transfer_scatter(
+    dots: Sequence[Dot],
+    line: Line | None,
+    ring: str | None,
+    title: str,
+    axes: tuple[str, str],
+    caption: Sequence[str] = (),
+    mode: Mode = "light",
+    small: bool = False,
+) -> go.Figure:
+    """Points with whiskers of one standard error both ways, their regression line with the 95 % band of its mean.
+
+    `ring` names the point to be ringed; `small` leaves the names to the hover.
+    """
+    figure = go.Figure(layout={"template": template(mode)})
+    shown = [dot for dot in dots if known(dot.x) and known(dot.y)]
+    spans = _span([(d.x, d.x_se) for d in shown]), _span([(d.y, d.y_se) for d in shown], zero=True)
+    if line is not None:
+        _add_line(figure, line, spans[0], mode)
+    _add_ring(figure, [dot for dot in shown if dot.name == ring], mode, small)
+    _add_dots(figure, shown, mode, small)
+    if not small:
+        for dot, place in zip(shown, _name_places(shown, spans), strict=True):
+            _add_name(figure, dot, place, mode)
+    _frame(figure, spans, title, axes, caption, mode, small)
+    return figure
+
+
+def _sorted_names(scores: pd.DataFrame) -> list[str]:
+    """The rows of `domain_bars` from above."""
+    measured = scores[scores["value"].map(known).astype(bool)].sort_values(["value", "domain"], ascending=[False, True])
+    return [str(name) for name in (*measured["domain"], *scores.drop(measured.index)["domain"])]
+
+
+def _move_rows(figure: go.Figure, now: Sequence[str], wanted: Sequence[str]) -> None:
+    """Put the rows, each with all that is drawn in it, into another order."""
+    place = [list(wanted).index(name) for name in now]
+    for trace in figure.data:
+        trace.y = [place[int(y)] for y in trace.y]
+    for note in figure.layout.annotations:
+        if note.yref == "y":
+            note.y = place[int(note.y)]
+    texts = list(figure.layout.yaxis.ticktext)
+    figure.layout.yaxis.ticktext = [texts[place.index(row)] for row in range(len(place))]
+
+
+def _add_line(figure: go.Figure, line: Line, span: tuple[float, float], mode: Mode) -> None:
+    tokens = TOKENS[mode]
+    x = np.linspace(*span, 41)
+    fit, low, high = line.band(x)
+    figure.add_scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], mode="lines", line={"width": 0}, fill="toself",
+        fillcolor=blend(tokens.accent, tokens.paper, 0.12), hoverinfo="skip", name="95 % band",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=x, y=fit, mode="lines", line={"color": tokens.accent, "width": 1.6}, hoverinfo="skip", name="regression"
+    )
+
+
+def _add_ring(figure: go.Figure, dots: Sequence[Dot], mode: Mode, small: bool) -> None:
+    figure.add_scatter(
+        x=[dot.x for dot in dots], y=[dot.y for dot in dots], mode="markers", hoverinfo="skip", name="ring",
+        marker={"symbol": "circle-open", "size": 15 if small else 23, "color": TOKENS[mode].ink,
+                "line": {"width": 1.6, "color": TOKENS[mode].ink}},
+        unselected={"marker": {"opacity": 1}},
+    )  # fmt: skip
+
+
+def _add_dots(figure: go.Figure, dots: Sequence[Dot], mode: Mode, small: bool) -> None:
+    tokens, marks = TOKENS[mode], [domain_mark(dot.name) for dot in dots]
+    whisker = {"type": "data", "color": tokens.muted, "thickness": 1, "width": 0 if small else 3}
+    figure.add_scatter(
+        x=[dot.x for dot in dots],
+        y=[dot.y for dot in dots],
+        mode="markers",
+        marker={
+            "symbol": [m.symbol for m in marks], "size": 7 if small else 11, "color": [m.color(mode) for m in marks],
+            "line": {"width": 1, "color": tokens.paper}, "opacity": 1,
+        },
+        error_x={**whisker, "array": [dot.x_se if known(dot.x_se) else 0 for dot in dots]},
+        error_y={**whisker, "array": [dot.y_se if known(dot.y_se) else 0 for dot in dots]},
+        customdata=[dot.name for dot in dots],
+        hovertext=[_hover(dot) for dot in dots],
+        hoverinfo="text",
+        unselected={"marker": {"opacity": 0.7}},
+        name="domains",
+        cliponaxis=False,
+    )  # fmt: skip
+
+
+def _name_places(dots: Sequence[Dot], spans: tuple[tuple[float, float], tuple[float, float]]) -> list[str]:
+    """Where each name stands about its point: wherever it covers least of the points and names laid before."""
+    scale = [size / (high - low) for size, (low, high) in zip((_ASSUMED_WIDTH, HEIGHT), spans, strict=True)]
+    at = [((dot.x - spans[0][0]) * scale[0], (dot.y - spans[1][0]) * scale[1]) for dot in dots]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
+    found = []
+    for dot, (x, y) in zip(dots, at, strict=True):
+        wide = _LETTER * len(short(dot.name))
+        boxes = {name: _box(x, y, wide, way) for name, way in _PLACES.items()}
+        best = min(boxes, key=lambda name: sum(_covered(boxes[name], other) for other in taken) + _outside(boxes[name]))
+        taken.append(boxes[best])
+        found.append(best)
+    return found
+
+
+def _box(x: float, y: float, wide: float, way: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, low, right, high of a name on that side of its point."""
+    middle = x + way[0] * (_GAP + wide / 2), y + way[1] * (_GAP + _LINE / 2)
+    return middle[0] - wide / 2, middle[1] - _LINE / 2, middle[0] + wide / 2, middle[1] + _LINE / 2
+
+
+def _covered(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The area two boxes share."""
+    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
+
+
+def _outside(box: tuple[float, ...]) -> float:
+    """How much of a box lies left or right of the plot, as an area."""
+    return _LINE * (max(0.0, -box[0]) + max(0.0, box[2] - _ASSUMED_WIDTH)) * 2
+
+
+def _add_name(figure: go.Figure, dot: Dot, place: str, mode: Mode) -> None:
+    right, up = _PLACES[place]
+    figure.add_annotation(
+        x=dot.x, y=dot.y, text=escape(short(dot.name), quote=False), showarrow=False, name="domain",
+        xanchor={1: "left", 0: "center", -1: "right"}[right], yanchor={1: "bottom", 0: "middle", -1: "top"}[up],
+        xshift=_GAP * right, yshift=(_GAP - 3) * up, font={"size": SMALL_SIZE, "color": TOKENS[mode].ink},
+    )  # fmt: skip
+
+
+def _frame(
+    figure: go.Figure, spans: tuple[tuple[float, float], tuple[float, float]], title: str, axes: tuple[str, str],
+    caption: Sequence[str], mode: Mode, small: bool,
+) -> None:  # fmt: skip
+    framed = frame(title, caption)
+    left = LEFT - 12 if small else LEFT
+    figure.update_layout(
+        height=framed.top + (SMALL_HEIGHT if small else HEIGHT) + framed.bottom,
+        margin={"l": left, "r": 12, "t": framed.top, "b": framed.bottom},
+    )
+    common = {"fixedrange": True, "nticks": 4 if small else 6, "tickangle": 0}
+    figure.update_xaxes(**common, range=list(spans[0]), zeroline=False, title={"text": axes[0], "standoff": 6})
+    figure.update_yaxes(
+        **common, range=list(spans[1]), zeroline=True, automargin=False, title={"text": axes[1], "standoff": 4}
+    )
+    add_words(figure, framed, left, mode)
+
+
+def _span(values: Sequence[tuple[float, float | None]], zero: bool = False) -> tuple[float, float]:
+    """The values with their whiskers and some air; with `zero` also that line."""
+    ends = [v + side * (se if se is not None and math.isfinite(se) else 0) for v, se in values for side in (-1, 1)]
+    ends += [0.0] if zero or not ends else []
+    low, high = min(ends), max(ends)
+    air = 0.09 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - air, high + air
+
+
+def _hover(dot: Dot) -> str:
+    parts = [f"{number(value)} ± {number(se)}" if known(se) else number(value) for value, se in
+             ((dot.x, dot.x_se), (dot.y, dot.y_se))]  # fmt: skip
+    more = f"<br>{escape(dot.note, quote=False)}" if dot.note else ""
+    return f"<b>{escape(dot.name, quote=False)}</b><br>score {parts[0]}<br>harm {parts[1]}{more}"
