@@ -28,8 +28,8 @@ from sts_core.results.outcomes.rows import FILE
 from sts_core.store import queries, reading
 from sts_core.store.results import Stored
 
-RUN, BROUGHT, FIGURE = "run:", "file:", "figure:"
-_QUERY, _FIELD, _REFUSED = "actual", "actual_field", "actual_refused"
+RUN, BROUGHT, FIGURE, NOTHING = "run:", "file:", "figure:", "none"
+_QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
 KINDS = ("csv", "json", "txt")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
@@ -40,6 +40,8 @@ class Source(NamedTuple):
     label: str
     notes: tuple[str, ...] = ()
     """What does not fit to the result looked at."""
+    tested: bool = False
+    """Whether it was held against this very result."""
 
 
 def sources(stored: Stored) -> dict[str, Source]:
@@ -53,8 +55,8 @@ def sources(stored: Stored) -> dict[str, Source]:
         if (folder / FILE).is_file() or (folder / EVALUATION).is_file():
             what = "Run" if kind == "sft" else "Evaluation"
             notes = _other_model(json.loads(spec or "{}"), stored)
-            found[f"{RUN}{job}"] = Source(f"{what}: {title or job} ({job})", notes)
-    first = {token: one for token, one in found.items() if token.removeprefix(RUN) in tested}
+            found[f"{RUN}{job}"] = Source(f"{what}: {title or job} ({job})", notes, str(job) in tested)
+    first = {token: one for token, one in found.items() if one.tested}
     brought = st.query_params.get(_QUERY, "")
     if brought.startswith(BROUGHT) and (files := _brought(brought)):
         found[brought] = Source(f"File: {' → '.join(_shown(file) for file in files)}")
@@ -66,19 +68,22 @@ def sources(stored: Stored) -> dict[str, Source]:
     return {**first, **found}
 
 
-def choose_actual(found: Mapping[str, Source], stored: Stored) -> str:
+def choose_actual(found: Mapping[str, Source]) -> str:
     """Draw the choice; its token, or nothing where nothing happened yet."""
-    usual = next((token for token in found if token.startswith(RUN) and token.removeprefix(RUN) in _tested(stored)), "")
+    usual = next((token for token, one in found.items() if one.tested), NOTHING)
     asked = st.query_params.get(_QUERY, usual)
-    now = asked if asked in found else usual
-    options = ["", *found]
-    st.session_state[_FIELD] = now
+    st.session_state[_FIELD] = asked if asked in (NOTHING, *found) else usual
     picked: Any = st.selectbox(
-        "What happened", options, key=_FIELD, on_change=_tell_link, width=330,
+        "What happened", [NOTHING, *found], key=_FIELD, on_change=_tell_link, width=330,
         format_func=lambda token: found[token].label if token in found else "nothing yet: the prediction alone",
         help="A fine-tune's or an evaluation's own numbers, a file of yours, or the paper's tables.",
     )  # fmt: skip
     return picked if picked in found else ""
+
+
+def is_fresh() -> bool:
+    """Whether a file has just been brought, so that the choices are to be gathered anew."""
+    return bool(st.session_state.pop(_FRESH, False))
 
 
 def bring_file() -> None:
@@ -139,10 +144,6 @@ def _written(given: Given) -> tuple[int, ...]:
     return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files if isinstance(file, Path))
 
 
-def _tested(stored: Stored) -> set[str]:
-    return set(tested_runs(stored.key))
-
-
 def _other_model(spec: Mapping[str, Any], stored: Stored) -> tuple[str, ...]:
     model = spec.get("model")
     if not isinstance(model, str) or model == stored.model:
@@ -175,6 +176,7 @@ def _keep() -> None:
         st.session_state[_REFUSED] = error
         return
     st.query_params[_QUERY] = token
+    st.session_state[_FRESH] = True
 
 
 def _brought(token: str) -> list[Path]:

@@ -28,8 +28,9 @@ from sts_core.stats.correlation import Correlation, correlate
 ACT, ICL = "sts_act", "sts_icl"
 DIMS = {"icl": "demonstrations", "sft": "the run itself", "random": "chance", "list": "my list"}
 """What chooses the features -> its name on the page."""
-NEEDS_RUN = UserError(
-    "The run's own features need a run", "Choose a fine-tuning run under What happened, or let demonstrations choose."
+NEEDS_RUN = (
+    "The run's own features need a run",
+    "Choose a fine-tuning run under What happened, or let demonstrations choose the features.",
 )
 
 
@@ -80,9 +81,8 @@ def vectors(folder: str, key: str) -> Vectors:
 
 
 def scores(of: Vectors, choice: Choice, actual: Actual | None) -> pd.DataFrame:
-    """Both scores of every domain, and of `choice.score` its rows alone with `attrs['features']`: those averaged."""
-    chosen = features(of, choice, actual)
-    table = of.scores(dims=chosen, power=choice.power)
+    """`choice.score` of every domain."""
+    table = of.scores(dims=features(of, choice, actual), power=choice.power)
     return table[table["metric"] == choice.score].reset_index(drop=True)
 
 
@@ -91,7 +91,7 @@ def features(of: Vectors, choice: Choice, actual: Actual | None) -> list[int]:
     dims: Dims = list(choice.features) if choice.dims == "list" else choice.dims
     if choice.dims == "sft":
         if actual is None:
-            raise NEEDS_RUN
+            raise UserError(*NEEDS_RUN)
         return run_dims(actual, *(choice.ranks or (0, choice.n))).tolist()
     return of.choose(choice.n, dims, choice.ranks if choice.dims == "icl" else None).tolist()
 
@@ -149,9 +149,9 @@ def compared(found: Correlation, choice: Choice, actual: Actual) -> Comparison:
 def whole_agreement(folder: str, key: str, choice: Choice, token: str, metric: str, _actual: Actual) -> Agreement:
     """Every comparison and every baseline; reads all vectors, so it is made when it is asked for."""
     of = vectors(folder, key)
-    dims = features(of, choice, _actual)
-    n = min(len(dims), len(of.ranking))
-    return hold_against(of, _actual, n=n, dims=dims, power=choice.power)
+    dims: Dims = list(choice.features) if choice.dims == "list" else choice.dims
+    n = min(len(features(of, choice, _actual)), len(of.ranking))
+    return hold_against(of, _actual, n=n, dims=dims, ranks=choice.ranks, power=choice.power)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -24,9 +24,9 @@ from sts_core.stats.correlation import Line
 Order = Literal["sorted", "pinned", "grouped"]
 HEIGHT, SMALL_HEIGHT, LEFT = 380, 170, 58
 """Pixels of the plot itself, of one of many small ones, and of the left axis."""
-_ASSUMED_WIDTH = 470
-"""Pixels a plot is taken to be wide where names are laid beside points: it is not known before it is drawn."""
-_LETTER, _LINE, _GAP = 6.4, 14, 11
+ASSUMED_WIDTH = 380
+"""Pixels a plot is taken to be wide where names are laid beside points: between a phone's and half a screen's."""
+_LETTER, _LINE, _GAP = 6.4, 14, 13
 """Pixels a letter of a name is wide, a name is high, and a name stands off its point."""
 _PLACES = {"top center": (0, 1), "middle right": (1, 0), "middle left": (-1, 0), "bottom center": (0, -1)}
 
@@ -163,7 +163,7 @@ def _add_dots(figure: go.Figure, dots: Sequence[Dot], mode: Mode, small: bool) -
 
 def _name_places(dots: Sequence[Dot], spans: tuple[tuple[float, float], tuple[float, float]]) -> list[str]:
     """Where each name stands about its point: wherever it covers least of the points and names laid before."""
-    scale = [size / (high - low) for size, (low, high) in zip((_ASSUMED_WIDTH, HEIGHT), spans, strict=True)]
+    scale = [size / (high - low) for size, (low, high) in zip((ASSUMED_WIDTH, HEIGHT), spans, strict=True)]
     at = [((dot.x - spans[0][0]) * scale[0], (dot.y - spans[1][0]) * scale[1]) for dot in dots]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
     found = []
@@ -190,7 +190,7 @@ def _covered(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 def _outside(box: tuple[float, ...]) -> float:
     """How much of a box lies left or right of the plot, as an area."""
-    return _LINE * (max(0.0, -box[0]) + max(0.0, box[2] - _ASSUMED_WIDTH)) * 2
+    return _LINE * (max(0.0, -box[0]) + max(0.0, box[2] - ASSUMED_WIDTH)) * 2
 
 
 def _add_name(figure: go.Figure, dot: Dot, place: str, mode: Mode) -> None:

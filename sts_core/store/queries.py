@@ -84,7 +84,8 @@ def sparklines(
         select job as id, final as step, last, sparkline from spans join lines using (job)
     """
     if not ids:
-        return pd.DataFrame({"id": [], "step": [], "last": [], "sparkline": []})
+        nothing = pd.DataFrame({"id": [], "step": [], "last": [], "sparkline": []})
+        return nothing.astype({"id": str, "sparkline": object})
     return connection.execute(question, {"ids": list(ids), "metric": metric, "points": points}).df()
 
 

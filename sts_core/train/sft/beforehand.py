@@ -46,7 +46,7 @@ def check_prediction(spec: SftSpec) -> Path | None:
     then = Result(folder).manifest["resolved"]
     if find_model(spec.model).revision != then["model"]["revision"]:
         raise UserError(
-            f"The prediction was made for {then['model']['name']}, not for {spec.model}",
+            f"The prediction was made for {then['model'].get('name', 'another model')}, not for {spec.model}",
             "Measure a prediction of this model, or leave prediction out.",
         )
     mixture = mixture_of(spec.target)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,14 +50,15 @@ def train_here(
     if device == "cpu":
         steady_memory()
     step, last = max(checkpoint.whole(out / CHECKPOINTS).items(), default=(0, None))
-    trainer = _trainer(spec, info, rows, out, (device, dtype), total, last, tell, at_checkpoint)
-    steps = Steps(trainer, total, spec.checkpoint_steps(total), watch, tell)
-    trainer.add_callback(steps)
-    if last is not None:
-        tell("continued", {"step": step})
-        trainer.announce(step)
-    if step < total:
-        trainer.train(resume_from_checkpoint=str(last / checkpoint.STATE) if last else None)
+    with _reports_beside(out):
+        trainer = _trainer(spec, info, rows, out, (device, dtype), total, last, tell, at_checkpoint)
+        steps = Steps(trainer, total, spec.checkpoint_steps(total), watch, tell)
+        trainer.add_callback(steps)
+        if last is not None:
+            tell("continued", {"step": step})
+            trainer.announce(step)
+        if step < total:
+            trainer.train(resume_from_checkpoint=str(last / checkpoint.STATE) if last else None)
     trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     return Numbers(steps.last_loss if step < total else None, steps.tokens, steps.seconds, trained, step)
 
@@ -71,7 +72,6 @@ def _trainer(
 
     set_seed(spec.seed)
     data = Dataset.from_dict({"input_ids": [r.ids for r in rows.rows], "labels": [r.labels for r in rows.rows]})
-    _report_beside(out)
     with _on_device(device_dtype[0]):
         arguments = _arguments(spec, out, *device_dtype, total)
     whole = last if spec.method == "full" else None
@@ -109,25 +109,27 @@ def _arguments(spec: SftSpec, out: Path, device: str, dtype: str, total: int) ->
     return arguments
 
 
-def _report_beside(out: Path) -> None:
+def _reports_beside(out: Path) -> AbstractContextManager[None]:
     """What W&B and TensorBoard write lies with the run, unless the person has said otherwise."""
     ours = {"WANDB_DIR": str(out), "WANDB_PROJECT": "sts-explorer", "TENSORBOARD_LOGGING_DIR": str(out / "tensorboard")}
-    for name, value in ours.items():
-        os.environ.setdefault(name, value)
+    return _environment({name: value for name, value in ours.items() if name not in os.environ})
+
+
+def _on_device(device: str) -> AbstractContextManager[None]:
+    """Have accelerate take this device, also where there are several."""
+    return _environment({"ACCELERATE_TORCH_DEVICE": device} if ":" in device else {})
 
 
 @contextmanager
-def _on_device(device: str) -> Iterator[None]:
-    """Have accelerate take this device, also where there are several."""
-    name = "ACCELERATE_TORCH_DEVICE"
-    before = os.environ.get(name)
-    if ":" in device:
-        os.environ[name] = device
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables that libraries read, for this while alone."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if ":" in device:
-            os.environ.pop(name, None) if before is None else os.environ.__setitem__(name, before)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 def _load(spec: SftSpec, info: ModelInfo, dtype: str, folder: Path) -> Any:

@@ -1,0 +1,200 @@
+"""Transfer: which domains will move, and what happened in the end. The answer with its uncertainty stands first."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts.context import context_bar
+from pages.parts.escape import plain
+from pages.parts.messages import show_empty, told
+from pages.parts.provenance import origin, provenance
+from pages.parts.selection import Selection
+from pages.parts.transfer_actual import Source, bring_file, choose_actual, is_fresh, model_of, read, sources
+from pages.parts.transfer_baselines import show_baselines, show_paper
+from pages.parts.transfer_choices import (
+    choice_of,
+    choose_features,
+    choose_metric,
+    choose_order,
+    choose_outcome,
+    choose_power,
+    choose_score,
+)
+from pages.parts.transfer_data import (
+    Choice,
+    Held,
+    compared,
+    correlation,
+    features,
+    hold,
+    paper_scores,
+    scores,
+    vectors,
+)
+from pages.parts.transfer_figures import draw_bars, draw_scatter, show_domain
+from sts_core.figures import words
+from sts_core.figures.correlation_words import (
+    carried_by_one,
+    correlation_words,
+    hits_words,
+    interval_words,
+    reliability_words,
+    verdict,
+)
+from sts_core.figures.numbers import known
+from sts_core.results import paper
+from sts_core.results.actual import Actual
+from sts_core.results.agreement import HARM, Comparison
+
+NO_POINT = "No domain stands on both sides"
+HIGHER = "A higher score predicts a larger change after fine-tuning."
+
+
+def page() -> None:
+    selection = context_bar()
+    if selection.result is None or selection.stored is None:
+        show_empty("Nothing is measured yet", "Measure on the Workbench: the scores of domains appear here then.")
+        if st.button("Go to the Workbench", type="primary", icon=":material/align_horizontal_left:"):
+            st.switch_page("pages/views/workbench.py")
+        return
+    found = sources(selection.stored)
+    st.fragment(body)(selection, found)
+    provenance(selection.result, selection.stored)
+
+
+def body(selection: Selection, found: dict[str, Source]) -> None:
+    """All that answers a slider; it is redrawn by itself."""
+    if is_fresh():
+        st.rerun()
+    with told():
+        draw(selection, found)
+
+
+def draw(selection: Selection, found: dict[str, Source]) -> None:
+    stored = selection.stored
+    if stored is None:
+        return
+    answer = st.container(key="answer", gap="small")
+    of = vectors(str(stored.folder), stored.key)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="outcome_choices"):
+        token = choose_actual(found)
+        actual = read(token) if token else None
+        if actual is not None:
+            metric = choose_metric(actual)
+            actual = actual if metric == actual.metric else read(token, metric)
+            actual = actual if actual.from_paper else actual._replace(source=found[token].label)
+        score = choose_score()
+        outcome = choose_outcome() if actual is not None else HARM
+        bring_file()
+    model = model_of(token)
+    if model and actual is not None:
+        of_paper(model, score, outcome, actual, answer)
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="feature_choices"):
+        picked = choose_features(len(of.ranking))
+        choice = choice_of(score, outcome, choose_power(), picked)
+        order = choose_order()
+    scored = scores(of, choice, actual)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        draw_bars(scored, choice, order, stored)
+    held = hold(scored, actual, choice) if actual is not None else None
+    with right:
+        if held is None or actual is None:
+            nothing_yet()
+        elif not held.dots:
+            show_empty(NO_POINT, "The names of the domains differ: choose another outcome.")
+        else:
+            draw_scatter(held, correlation(held, actual.reliability, whole=False), choice, actual)
+    with answer:
+        if held is None or actual is None or not held.dots:
+            say_prediction(selection, scored, choice)
+        else:
+            say(held, choice, actual, found[token].notes)
+        origin(selection)
+    if held is not None and actual is not None and held.dots:
+        show_baselines(stored, choice, token, actual)
+    show_domain(selection, of, features(of, choice, actual), choice)
+
+
+def of_paper(model: str, score: str, outcome: str, actual: Actual, answer: DeltaGenerator) -> None:
+    """The paper's scores against its changes: the eight domains whose scores it shows."""
+    choice = Choice(score, outcome=outcome)
+    scored = paper_scores(model, score)
+    order = choose_order()
+    left, right = st.columns(2, gap="medium")
+    with left:
+        draw_bars(scored, choice, order, None, model)
+    shown = scored[scored["value"].map(known).astype(bool)].reset_index(drop=True)
+    held = hold(shown, actual, choice)
+    with right:
+        draw_scatter(held, correlation(held, None, whole=False), choice, actual, model)
+    with answer:
+        printed = paper.PRINTED[(model, score)]
+        note = f"The paper prints ρ = {printed.r:.2f} (Pearson) and R² = {printed.r2:.2f} over sizes of change."
+        say(held, choice, actual, (note, f"STS of the other six domains: {paper.NOT_PUBLISHED}."))
+    show_paper(model)
+
+
+def say_prediction(selection: Selection, scored: pd.DataFrame, choice: Choice) -> None:
+    """Before anything happened: which domains score highest."""
+    if selection.stored is None:
+        return
+    unbroken = words.headline(scored, words.target_name(selection.stored.target)).replace("-", "\u2011")
+    st.title(plain(unbroken), anchor=False)
+    st.markdown(f":gray[{plain(f'The score averages over {choice.words()}. {HIGHER}')}]")
+
+
+def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> None:
+    """The correlation in one sentence, then what it means and what limits it."""
+    found = correlation(held, actual.reliability)
+    comparison = compared(found, choice, actual)
+    st.title(plain(f"{correlation_words(found)}."), anchor=False)
+    st.markdown(f"**{plain(verdict(comparison))}**")
+    st.markdown(f":gray[{plain(' '.join(_limits(comparison, held, actual)))}]")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if comparison.primary:
+            st.badge("Primary", color="green", help="The comparison that was fixed before looking (METHOD 6).")
+        else:
+            st.badge(
+                "Exploratory", color="gray",
+                help="Fixed before looking: STS act over the 100 most shifted features, signed harm in the answer's "
+                "log-likelihood, all domains, Spearman. Everything else is exploratory.",
+            )  # fmt: skip
+        if carried_by_one(found):
+            st.badge("One point carries this", color="orange", icon=":material/warning:")
+    for note in notes:
+        st.caption(plain(note))
+
+
+def _limits(comparison: Comparison, held: Held, actual: Actual) -> list[str]:
+    found = comparison.correlation
+    told = [f"95 % of r: {interval_words(found.ci)}; leaving one out gives {interval_words(found.loo_range)}."]
+    if found.hits is not None:
+        told.append(f"{hits_words(found.hits)}.")
+    if comparison.outcome == HARM:
+        told.append(reliability_words(actual.reliability, actual.reliability_from))
+    if held.only_scored:
+        told.append(f"Scored without an outcome: {', '.join(held.only_scored)}.")
+    if held.only_changed:
+        told.append(f"Changed without a score: {', '.join(held.only_changed)}.")
+    return told
+
+
+def nothing_yet() -> None:
+    """Where the scatter would be: what brings it."""
+    show_empty(
+        "Nothing happened yet",
+        "Fine-tune on this target set, or bring what a fine-tune of yours did: the scores are held against it here.",
+    )
+    if st.button("Go to the fine-tuning runs", type="primary", icon=":material/model_training:"):
+        st.switch_page("pages/views/runs.py")
+    st.caption("In a terminal, and then with the id that it tells:")
+    st.code("sts sft cache/demo/sft.toml --detach\nsts correlate cache/demo/result --actual ID", language=None)
+    st.caption("The paper's tables, to compare with, are under What happened.")
+
+
+with told():
+    page()

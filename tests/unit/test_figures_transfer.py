@@ -1,0 +1,131 @@
+"""Bars keep all that belongs to a row together in every order; the scatter draws errors, band and ring truly."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from scipy import stats
+
+from sts_core.figures.theme import domain_mark
+from sts_core.figures.transfer import ASSUMED_WIDTH, Dot, score_bars, transfer_scatter
+from sts_core.stats.correlation import correlate
+
+AXES = ("STS act", "harm, nats a token")
+
+
+def scores() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "domain": ["law", "biology", "math", "health", "physics"],
+            "value": [0.2, 0.5, math.nan, 0.3, 0.4],
+            "se": [0.02, 0.03, math.nan, math.nan, 0.01],
+            "tokens": 900,
+            "items": 30,
+        }
+    )
+
+
+def rows(figure: go.Figure) -> dict[str, tuple[float, str]]:
+    """Name -> its bar's length and its number, read off the figure row by row."""
+    names = list(figure.layout.yaxis.ticktext)
+    bar = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
+    numbers = {note.y: note.text for note in figure.layout.annotations if note.yref == "y"}
+    return {name: (bar[i], numbers[i]) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("sorted", ["biology", "physics", "health", "law", "math"]),
+        ("pinned", ["law", "biology", "math", "health", "physics"]),
+        ("grouped", ["biology", "health", "physics", "law", "math"]),
+    ],
+)
+def test_every_order_keeps_a_row_together(order: str, names: list[str]) -> None:
+    figure = score_bars(scores(), "Which?", "STS act", order=order)  # type: ignore[arg-type]
+    assert list(figure.layout.yaxis.ticktext) == names
+    found = rows(figure)
+    assert found["biology"] == (0.5, "0.50 ± 0.03")
+    assert found["health"] == (0.3, "0.30 ± —")
+    assert found["math"][1] == "— not measured"
+    for name, y, symbol in zip(figure.data[0].customdata, figure.data[2].y, figure.data[2].marker.symbol, strict=True):
+        assert names[y] == name
+        assert domain_mark(name).symbol == symbol
+    whiskers = dict(zip(figure.data[1].y, figure.data[1].error_x.array, strict=True))
+    assert whiskers == {names.index("biology"): 0.03, names.index("law"): 0.02, names.index("physics"): 0.01}
+
+
+def test_what_is_missing_can_be_named_otherwise() -> None:
+    figure = score_bars(scores(), "Which?", "STS act", missing="not published")
+    assert rows(figure)["math"][1] == "— not published"
+
+
+def dots(n: int = 9) -> list[Dot]:
+    random = np.random.default_rng(1)
+    x = random.normal(size=n)
+    y = x + random.normal(size=n)
+    return [
+        Dot(f"d<{i}>", float(a), 0.1, float(b), None if i else 0.2) for i, (a, b) in enumerate(zip(x, y, strict=True))
+    ]
+
+
+def drawn(figure: go.Figure, name: str) -> go.Scatter:
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+def test_line_and_band_are_those_of_least_squares() -> None:
+    points = dots()
+    x, y = [d.x for d in points], [d.y for d in points]
+    found = correlate([d.name for d in points], x, y)
+    figure = transfer_scatter(points, found.line, found.most_influential, "Title", AXES)
+    line, band = drawn(figure, "regression"), drawn(figure, "95 % band")
+    fit = stats.linregress(x, y)
+    assert np.allclose(line.y, fit.intercept + fit.slope * np.array(line.x))
+    half = stats.t.ppf(0.975, len(x) - 2) * np.sqrt(
+        np.sum((np.array(y) - fit.intercept - fit.slope * np.array(x)) ** 2)
+        / (len(x) - 2)
+        * (1 / len(x) + (np.array(line.x) - np.mean(x)) ** 2 / np.sum((np.array(x) - np.mean(x)) ** 2))
+    )
+    assert np.allclose(np.array(band.y)[: len(half)], np.array(line.y) + half)
+
+
+def test_points_have_names_both_errors_and_a_ring() -> None:
+    points = dots()
+    figure = transfer_scatter(points, None, "d<3>", "Title", AXES, ["n = 9"])
+    shown = drawn(figure, "domains")
+    assert list(shown.error_x.array) == [0.1] * 9
+    assert list(shown.error_y.array) == [0.2] + [0] * 8
+    assert list(shown.customdata) == [d.name for d in points]
+    ring = drawn(figure, "ring")
+    assert (list(ring.x), list(ring.y)) == ([points[3].x], [points[3].y])
+    named = [note.text for note in figure.layout.annotations if note.name == "domain"]
+    assert named == [f"d&lt;{i}&gt;" for i in range(9)]
+    assert "<b>d&lt;0&gt;</b>" in shown.hovertext[0]
+    assert figure.layout.yaxis.range[0] < 0 < figure.layout.yaxis.range[1]
+    assert figure.layout.yaxis.zeroline
+
+
+def test_without_a_point_or_with_one_it_is_still_a_figure() -> None:
+    for points in ([], dots(1), [Dot("x", math.nan, None, 1.0, None)]):
+        figure = transfer_scatter(points, None, None, "Title", AXES, small=True)
+        low, high = figure.layout.xaxis.range
+        assert low < high
+        assert list(drawn(figure, "ring").x) == []
+
+
+def test_names_of_points_far_apart_do_not_cover_each_other() -> None:
+    points = [Dot(f"domain {i}", i % 4, None, i // 4, None) for i in range(12)]
+    figure = transfer_scatter(points, None, None, "Title", AXES)
+    scale = ASSUMED_WIDTH / (figure.layout.xaxis.range[1] - figure.layout.xaxis.range[0])
+    boxes = []
+    for note in (note for note in figure.layout.annotations if note.name == "domain"):
+        wide = 6.4 * len(note.text)
+        left = note.x * scale + note.xshift - {"left": 0, "center": wide / 2, "right": wide}[note.xanchor]
+        boxes.append((note.y, left, left + wide))
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            assert one[0] != other[0] or one[2] <= other[1] or other[2] <= one[1]
