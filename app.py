@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.door import may_enter
+from pages.parts.feature import note_page
 from pages.parts.owner import owner_line
 from pages.parts.style import apply_style, icon, wordmark
 
@@ -54,4 +55,5 @@ with st.sidebar:
             st.page_link(member)
 with st.container(key="owner", gap=None):  # always there, so that a line in it moves nothing below
     owner_line()
+note_page(page.url_path)
 page.run()

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.parts.escape import plain
 from sts_core.store.results import Stored
 
 _FEATURE, _SHOWN = "feature", "shown_feature"
+_PAGE, _STAYED = "drawn_page", "stayed_on_page"
+
+
+def note_page(page: str) -> None:
+    """Told by the door before a page is drawn: whether the one before was the same."""
+    st.session_state[_STAYED] = st.session_state.get(_PAGE) == page
+    st.session_state[_PAGE] = page
 
 
 def chosen_feature(stored: Stored, features: int) -> int | None:
     """The feature of the URL, else the one this session looked at on another page; None when there is none.
 
+    A page that had one and whose URL has none any more was gone back from.
+
     A number that the SAE does not have is dropped, and so is one that was chosen of another SAE.
     """
     asked = st.query_params.get(_FEATURE, "")
     before, sae = st.session_state.get(_SHOWN, (None, stored.sae))
-    feature = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else before
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else None
+    if asked and (number is None or number >= features):
+        st.toast(f"There is no feature {plain(asked[:20])} in this SAE.", icon=":material/link_off:")
+    feature = number if asked else None if st.session_state.get(_STAYED) else before
     if feature is None or feature >= features or (sae != stored.sae and feature == before):
         choose_feature(stored, None)
         return None

@@ -22,7 +22,7 @@ from sts_core.jobs import warm
 from sts_core.jobs.folder import RESULT
 from sts_core.store.results import Stored
 
-MOST_LETTERS, MOST_FEATURES, A_TOKEN = 8_000, 12, 3
+MOST_FEATURES, A_TOKEN = 12, 3
 """Letters of a text; features named of the whole text, and of each token."""
 _TEXT, _ANSWER = "tried_text", "tried"
 WAYS = {"risen": "Above their usual", "strongest": "Strongest", "changed": "Most changed"}
@@ -39,7 +39,7 @@ def try_text(stored: Stored, labels: pd.DataFrame, feature: int | None = None) -
     tuned = tuned_models()
     with st.form("try", border=False):
         text = st.text_area(
-            "Text", st.session_state.get(_TEXT, ""), key="try_text", max_chars=MOST_LETTERS, height=84,
+            "Text", st.session_state.get(_TEXT, ""), key="try_text", height=84,
             placeholder="A sentence, a question, a line of code", label_visibility="collapsed",
         )  # fmt: skip
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -50,6 +50,8 @@ def try_text(stored: Stored, labels: pd.DataFrame, feature: int | None = None) -
             )  # fmt: skip
     if asked:
         st.session_state[_TEXT] = text
+        if not text.strip():
+            st.caption("There is nothing to read yet: type a sentence.")
     question = _question(stored, st.session_state.get(_TEXT, ""), run if run in tuned else "", feature)
     if question is None:
         st.caption("The model stays loaded for some minutes after the first text, so that further ones take a moment.")

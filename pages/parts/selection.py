@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from pages.parts.choices import DEFAULTS, choices_from, same_choice, spec_from
+from pages.parts.escape import plain
 from sts_core.errors import UserError
 from sts_core.results import Result
 from sts_core.store.results import Stored, listing
@@ -86,7 +87,11 @@ def _remembered(stored: list[Stored]) -> Stored | None:
     """The URL's result, else the one this session looked at on another page, else the newest."""
     asked = st.query_params.get(_RESULT, "")
     before = st.session_state.get(_SHOWN, "")
-    return _matching(stored, asked) or _matching(stored, before) or (stored[0] if stored else None)
+    found = _matching(stored, asked) or _matching(stored, before) or (stored[0] if stored else None)
+    if asked and found is not None and not found.key.startswith(asked):
+        words = f"The result {plain(asked[:20])} of this link is not here; another one is shown."
+        st.toast(words, icon=":material/link_off:")
+    return found
 
 
 def _tell_link(shown: Stored | None) -> None:

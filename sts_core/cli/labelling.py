@@ -105,6 +105,10 @@ def _label(order: LabelOrder) -> Shown:
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     counts = done.counts
+    if counts.failed and not (counts.labelled or counts.not_a_label or counts.before):
+        raise UserError(f"{done.judge} gave no answer: {counts.why}", "Mend that and start again.")
+    if counts.failed:
+        typer.echo(f"warning: {counts.failed:,} questions had no answer, the last one: {counts.why}", err=True)
     told = [f"{counts.labelled:,} labelled", f"{counts.not_a_label:,} without a label", f"{counts.failed:,} failed"]
     if counts.before:
         told.append(f"{counts.before:,} labelled before")

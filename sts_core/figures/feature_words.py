@@ -42,6 +42,10 @@ def feature_title(feature: int, label: str | None) -> str:
     return f"Feature {count(feature)}: “{label}”" if label else f"Feature {count(feature)}"
 
 
+BY_CHANCE = 0.55
+"""A detection score below it says next to nothing: half is chance."""
+
+
 def label_words(label: Mapping[str, Any] | None) -> str:
     """Who named the feature, and how well the name holds; that it has none."""
     if not label or not label.get("label"):
@@ -51,8 +55,10 @@ def label_words(label: Mapping[str, Any] | None) -> str:
     judge = str(label.get("judge") or "")
     who = JUDGES.get(judge, judge) or "a judge that is not named"
     score = label.get("detection")
-    held = f"detection {number(float(score), 2)}" if score is not None and known(float(score)) else "not yet tested"
-    return f"Labelled by {who}; {held}."
+    if score is None or not known(float(score)):
+        return f"Labelled by {who}; not yet tested."
+    chance = ", no better than chance" if float(score) < BY_CHANCE else ""
+    return f"Labelled by {who}; detection {number(float(score), 2)}{chance}."
 
 
 def density_words(arm: str, fired: int, seen: int, where: str) -> str:

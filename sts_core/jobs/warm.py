@@ -32,8 +32,8 @@ KINDS = frozenset({"run", "examples", "label"})
 LONGEST = 4 * 1024 * 1024
 """Bytes of a question or an answer."""
 _MINUTES = 10.0
-_COMES = 20.0
-"""Seconds a new one may take until it listens; it loads nothing before it is asked."""
+_COMES = 60.0
+"""Seconds a new one may take until it listens: a moment, but on a machine that is busy."""
 _SOON = 2.0
 """Seconds one that listens may take to take a job."""
 _LOOK_EVERY = 0.05
@@ -85,7 +85,7 @@ def _noted() -> Warm | None:
     return found if lives(found.pid, found.pid_started) else None
 
 
-def ask(what: str, asked: Mapping[str, Any], patience: float = 60.0) -> dict[str, Any]:
+def ask(what: str, asked: Mapping[str, Any], patience: float = 180.0) -> dict[str, Any]:
     """Its answer to a question of `measure.requests`; starts one when there is none.
 
     UserError for what a person must change, and when no answer comes.
@@ -118,7 +118,10 @@ def begin() -> Warm:
                 time.sleep(_LOOK_EVERY)
     if found is None:
         last = (_tail(cache() / LOG) or ["it left no word"])[-1]
-        raise Away(f"The process that keeps the model loaded did not start: {last}", "Try again in a moment.")
+        raise Away(
+            f"The process that keeps the model loaded did not start within {_COMES:.0f} s: {last}",
+            "The machine may be busy: try again in a moment.",
+        )
     return found
 
 

@@ -45,6 +45,8 @@ class Counts(NamedTuple):
     tokens_out: int = 0
     cost: float | None = None
     """None without a price."""
+    why: str = ""
+    """Why the last question without an answer had none."""
 
     def public(self) -> dict[str, Any]:
         """As JSON values."""
@@ -75,7 +77,7 @@ def label_features(judge: Judge, work: Work, watch: Watcher = silent, price: Pri
     on = fingerprint(work.held_out.windows) if work.held_out else ""
     known = {label.feature: label for label in read_labels(work.sae, work.model, judge.name) if label.asked == asked}
     outcomes = dict.fromkeys((LABELLED, NO_LABEL, FAILED), 0)
-    spent, before, in_a_row = [0, 0], 0, 0
+    spent, before, in_a_row, why = [0, 0], 0, 0, ""
     kept: list[Label] = []
     try:
         for number, feature in enumerate(work.features):
@@ -87,6 +89,7 @@ def label_features(judge: Judge, work: Work, watch: Watcher = silent, price: Pri
             verdict = _kept_verdict(old) if old is not None else judge.label(work.question(feature))
             outcomes[verdict.outcome] += 1
             in_a_row = in_a_row + 1 if verdict.outcome == FAILED else 0
+            why = str(verdict.evidence.get("why", "no answer")) if verdict.outcome == FAILED else why
             found = _test(judge, verdict, feature, work)
             spent = [spent[0] + verdict.tokens_in, spent[1] + verdict.tokens_out]
             if found is not None:
@@ -98,7 +101,7 @@ def label_features(judge: Judge, work: Work, watch: Watcher = silent, price: Pri
                 kept = []
             if in_a_row >= FAILURES_IN_A_ROW:
                 raise UserError(
-                    f"{judge.name} failed {in_a_row} times in a row: {verdict.evidence.get('why', 'no answer')}",
+                    f"{judge.name} failed {in_a_row} times in a row: {why}",
                     "Mend that and start again: what is labelled is not asked again.",
                 )
     finally:
@@ -106,7 +109,7 @@ def label_features(judge: Judge, work: Work, watch: Watcher = silent, price: Pri
             write_labels(work.sae, work.model, judge.name, kept)
     watch(Progress("labelling", len(work.features), len(work.features), "features"))
     cost = (spent[0] * price.tokens_in + spent[1] * price.tokens_out) / 1e6 if price else None
-    return Counts(outcomes[LABELLED], outcomes[NO_LABEL], outcomes[FAILED], before, spent[0], spent[1], cost)
+    return Counts(outcomes[LABELLED], outcomes[NO_LABEL], outcomes[FAILED], before, spent[0], spent[1], cost, why)
 
 
 def question_key(judge: str, labels: Sequence[str], about: str) -> str:

@@ -39,5 +39,5 @@ def majority(sources: dict[str, int]) -> Verdict:
     if len(first) > 1:
         return Verdict(NO_LABEL, None, "", {**evidence, "why": f"a tie of {' and '.join(first)}"})
     share = most / count
-    words = f"{most} of its {count} strongest examples are {first[0]}"
+    words = f"{most} of its {count} strongest examples in the label texts are {first[0]}"
     return Verdict(LABELLED, first[0], words, {**evidence, "share": round(share, 4)})

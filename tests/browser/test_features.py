@@ -153,3 +153,20 @@ def test_a_star_is_kept(open_page: Open, dashboard: Dashboard) -> None:
 def test_the_dashboard_stays_light(open_page: Open, dashboard: Dashboard) -> None:
     open_page(f"features?{SHOWN}&feature=7")
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []
+
+
+def test_back_from_a_feature_leads_to_the_list(open_page: Open) -> None:
+    """Also from one that was opened by its row, which stays picked in the table behind."""
+    page = open_page(f"features?{SHOWN}")
+    before = heading(page)
+    click_row(page, 1, 200)
+    expect(page.get_by_text("Where does it fire?")).to_be_visible()
+    page.go_back()
+    expect(page.locator("h1")).to_have_text(before)
+    assert "feature=" not in page.url
+
+
+def test_a_link_to_what_is_not_there_is_told(open_page: Open) -> None:
+    page = open_page("features?result=nowhere&feature=99999")
+    expect(page.get_by_text("The result nowhere of this link is not here; another one is shown.")).to_be_visible()
+    expect(page.get_by_text("There is no feature 99999 in this SAE.")).to_be_visible()

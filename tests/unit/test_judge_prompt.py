@@ -111,7 +111,7 @@ def test_provenance_names_the_majority_and_tells_ties_and_silence() -> None:
     shown = [window("x", source=source) for source in ["math"] * 6 + ["code"] * 4 + ["code"] * 5]
     verdict = judge.label(Question(1, shown, ("math", "code", "prose")))
     assert (verdict.label, verdict.evidence["share"], verdict.evidence["of"]) == ("math", 0.6, 10)
-    assert verdict.explanation == "6 of its 10 strongest examples are math"
+    assert verdict.explanation == "6 of its 10 strongest examples in the label texts are math"
     tie = judge.label(Question(1, shown[1:11], ("math", "code", "prose")))
     assert (tie.outcome, tie.label, tie.evidence["why"]) == (NO_LABEL, None, "a tie of math and code")
     assert majority({"math": 0, "code": 0}).evidence["why"] == "it fires in none of the corpora"
