@@ -35,6 +35,12 @@ features = st.Page(
     icon=":material/token:",
     url_path="features",
 )
+transfer = st.Page(
+    "pages/views/transfer.py",
+    title="Transfer",
+    icon=":material/moving:",
+    url_path="transfer",
+)
 runs = st.Page(
     "pages/views/runs.py",
     title="Fine-tuning runs",
@@ -47,9 +53,14 @@ jobs = st.Page(
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, shifted, features, runs, jobs], position="hidden")
+page = st.navigation([workbench, shifted, features, transfer, runs, jobs], position="hidden")
 with st.sidebar:
-    for group, members in {"Explore": [workbench, shifted, features], "Train": [runs], "Machine": [jobs]}.items():
+    for group, members in {
+        "Explore": [workbench, shifted, features],
+        "Predict": [transfer],
+        "Train": [runs],
+        "Machine": [jobs],
+    }.items():
         st.caption(group)
         for member in members:
             st.page_link(member)

@@ -125,9 +125,9 @@ def _table(table: pd.DataFrame, key: str, alt: str) -> None:
         key=f"table_{key}",
         placeholder=DASH,
         column_config={
-            "comparison": column.TextColumn("What", pinned=True, width="medium"),
-            "kind": column.TextColumn("Kind", width="small"),
-            "n": column.NumberColumn("n", format="%d", width="small"),
+            "comparison": column.TextColumn("What", pinned=True, width=250),
+            "kind": column.TextColumn("Kind", width=150),
+            "n": column.NumberColumn("n", format="%d", width=50),
             "rho": column.NumberColumn("Spearman ρ", format="%.2f"),
             "p_rho": column.TextColumn("of ρ", help="Two-sided permutation p."),
             "r": column.NumberColumn("Pearson r", format="%.2f"),

@@ -9,10 +9,9 @@ import streamlit as st
 
 from pages.parts.charts import picture
 from pages.parts.escape import plain
-from pages.parts.feature import choose_feature
 from pages.parts.feature_data import label_of, labels_of, revisions
 from pages.parts.provenance import line
-from pages.parts.selection import Selection
+from pages.parts.selection import KEY_HEAD, Selection
 from pages.parts.style import mode
 from pages.parts.transfer_data import ICL, Choice, Held, leading
 from sts_core.figures import words
@@ -90,7 +89,7 @@ def show_domain(selection: Selection, of: Vectors, features: list[int], choice: 
     st.caption(
         plain(
             f"The {count(len(table))} of {count(len(features))} features that are most {what}: "
-            f"{100 * held:.0f} % of the score. Pick a row to open its page."
+            f"{100 * held:.0f} % of the score. Pick a row for the way to its page."
         )
     )
     column = st.column_config
@@ -115,9 +114,10 @@ def show_domain(selection: Selection, of: Vectors, features: list[int], choice: 
     rows = picked["selection"]["rows"]
     if rows and rows[0] < len(table):
         feature = int(table["feature"].iloc[rows[0]])
-        if st.button(f"Open feature {feature}", key="open_leading", type="primary", icon=":material/token:"):
-            choose_feature(stored, feature)
-            st.switch_page("pages/views/features.py")
+        st.page_link(
+            "pages/views/features.py", label=f"Open feature {feature}", icon=":material/token:",
+            query_params={"result": stored.key[:KEY_HEAD], "feature": str(feature)},
+        )  # fmt: skip
 
 
 def _draw(figure: Any, key: str, title: str, name: str) -> None:

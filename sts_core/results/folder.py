@@ -103,7 +103,7 @@ class Result:
         Columns: `domain, metric, n, power, value, se, tokens, items`.
         """
         chosen = choose_dims(
-            self.shift, n, dims, ranks, self.folder, seed=self.manifest["seed"], by=_ranked_by(self.manifest)
+            self.shift, n, dims, ranks, self.folder, seed=self.manifest["seed"], by=ranked_by(self.manifest)
         )
         return score_table({name: self.groups[name] for name in self.domains}, chosen, power)
 
@@ -142,12 +142,12 @@ def write_result(folder: Path, manifest: Mapping[str, Any], sets: Mapping[str, S
     save_file(_group_arrays(grouped), folder / "groups.safetensors")
     (folder / "groups.safetensors").chmod(0o644)  # safetensors makes files for the owner's eyes only
     shift = pq.read_table(folder / "shift.parquet").to_pandas()
-    _write_table(folder / "scores.parquet", _standard_scores(shift, domains, _ranked_by(manifest)))
+    _write_table(folder / "scores.parquet", _standard_scores(shift, domains, ranked_by(manifest)))
     atomic_json(folder / "manifest.json", dict(manifest))
     return Result(folder)
 
 
-def _ranked_by(manifest: Mapping[str, Any]) -> str:
+def ranked_by(manifest: Mapping[str, Any]) -> str:
     """The reference preset ranks features by squared differences."""
     try:
         return ICL_SQUARED if manifest["spec"]["run"]["preset"] == "reference" else ICL

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sts_core.results.folder import Result, _ranked_by
+from sts_core.results.folder import Result, ranked_by
 from sts_core.results.scores import METRICS, Dims, choose_dims, score_table
 from sts_core.results.sums import SetSums
 from sts_core.stats.ranking import top
@@ -31,7 +31,7 @@ class Vectors(Result):
     @property
     def ranked_by(self) -> str:
         """The column of the ICL ranking."""
-        return _ranked_by(self.manifest)
+        return ranked_by(self.manifest)
 
     @cached_property
     def ranking(self) -> NDArray[np.int64]:

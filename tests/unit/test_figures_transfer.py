@@ -102,8 +102,7 @@ def test_points_have_names_both_errors_and_a_ring() -> None:
     assert list(shown.customdata) == [d.name for d in points]
     ring = drawn(figure, "ring")
     assert (list(ring.x), list(ring.y)) == ([points[3].x], [points[3].y])
-    named = [note.text for note in figure.layout.annotations if note.name == "domain"]
-    assert named == [f"d&lt;{i}&gt;" for i in range(9)]
+    assert [text.strip() for text in shown.text] == [f"d&lt;{i}&gt;" for i in range(9)]
     assert "<b>d&lt;0&gt;</b>" in shown.hovertext[0]
     assert figure.layout.yaxis.range[0] < 0 < figure.layout.yaxis.range[1]
     assert figure.layout.yaxis.zeroline
@@ -121,11 +120,11 @@ def test_names_of_points_far_apart_do_not_cover_each_other() -> None:
     points = [Dot(f"domain {i}", i % 4, None, i // 4, None) for i in range(12)]
     figure = transfer_scatter(points, None, None, "Title", AXES)
     scale = ASSUMED_WIDTH / (figure.layout.xaxis.range[1] - figure.layout.xaxis.range[0])
-    boxes = []
-    for note in (note for note in figure.layout.annotations if note.name == "domain"):
-        wide = 6.4 * len(note.text)
-        left = note.x * scale + note.xshift - {"left": 0, "center": wide / 2, "right": wide}[note.xanchor]
-        boxes.append((note.y, left, left + wide))
+    shown, boxes = drawn(figure, "domains"), []
+    for x, y, text, place in zip(shown.x, shown.y, shown.text, shown.textposition, strict=True):
+        wide = 6.4 * len(text.strip())
+        left = x * scale + {"right": 13.0, "center": -wide / 2, "left": -wide - 13.0}[place.split()[1]]
+        boxes.append(((y, place.split()[0]), left, left + wide))
     for i, one in enumerate(boxes):
         for other in boxes[:i]:
             assert one[0] != other[0] or one[2] <= other[1] or other[2] <= one[1]
