@@ -33,3 +33,10 @@ def show_empty(title: str, reason: str, icon: str = ":material/inbox:") -> None:
     with st.container(border=True, horizontal_alignment="center"):
         st.markdown(f"{icon} **{title}**", text_alignment="center")
         st.caption(reason, text_alignment="center")
+
+
+def nothing_measured(then: str) -> None:
+    """The empty state of a page that shows a result: why it is empty, and the way to fill it."""
+    show_empty("Nothing is measured yet", f"Measure on the Workbench: {then}.")
+    if st.button("Go to the Workbench", type="primary", icon=":material/align_horizontal_left:"):
+        st.switch_page("pages/views/workbench.py")

@@ -26,7 +26,7 @@ from pages.parts.feature_examples import show_examples
 from pages.parts.feature_meaning import meaning_of, show_meaning, show_near
 from pages.parts.feature_reading import reading
 from pages.parts.feature_try import try_text
-from pages.parts.messages import show_empty, show_error, told
+from pages.parts.messages import nothing_measured, show_empty, show_error, told
 from pages.parts.provenance import origin, provenance
 from pages.parts.selection import Selection
 from sts_core.errors import UserError
@@ -41,9 +41,7 @@ def page() -> None:
     selection = context_bar()
     stored = selection.stored
     if selection.result is None or stored is None:
-        show_empty("Nothing is measured yet", "Measure on the Workbench: its features appear here then.")
-        if st.button("Go to the Workbench", type="primary", icon=":material/align_horizontal_left:"):
-            st.switch_page("pages/views/workbench.py")
+        nothing_measured("its features appear here then")
         return
     features = features_of(str(stored.folder), stored.key)
     labels = NO_LABELS

@@ -14,7 +14,7 @@ from pages.parts.escape import plain
 from pages.parts.feature import chosen_feature
 from pages.parts.feature_panel import feature_panel
 from pages.parts.measured import held_with_error, sizes, spread, target_size, whole_ranking
-from pages.parts.messages import show_empty, told
+from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import line, origin, provenance
 from pages.parts.ranking import ranking
 from pages.parts.selection import Selection
@@ -31,9 +31,7 @@ def page() -> None:
     selection = context_bar()
     stored = selection.stored
     if selection.result is None or stored is None:
-        show_empty("Nothing is measured yet", "Measure on the Workbench: the ranking of features appears here then.")
-        if st.button("Go to the Workbench", type="primary", icon=":material/align_horizontal_left:"):
-            st.switch_page("pages/views/workbench.py")
+        nothing_measured("the ranking of features appears here then")
         return
     folder, key = str(stored.folder), stored.key
     found = spread(folder, key)

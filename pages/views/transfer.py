@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
-from pages.parts.messages import show_empty, told
+from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
 from pages.parts.selection import Selection
 from pages.parts.transfer_actual import Source, bring_file, choose_actual, is_fresh, model_of, read, sources
@@ -55,9 +55,7 @@ HIGHER = "A higher score predicts a larger change after fine-tuning."
 def page() -> None:
     selection = context_bar()
     if selection.result is None or selection.stored is None:
-        show_empty("Nothing is measured yet", "Measure on the Workbench: the scores of domains appear here then.")
-        if st.button("Go to the Workbench", type="primary", icon=":material/align_horizontal_left:"):
-            st.switch_page("pages/views/workbench.py")
+        nothing_measured("the scores of domains appear here then")
         return
     found = sources(selection.stored)
     st.fragment(body)(selection, found)

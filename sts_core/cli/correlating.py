@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sts_core.cli.measuring import ranks_band
 from sts_core.cli.telling import print_json, table
 from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
@@ -76,7 +77,7 @@ def correlate(
         size = n if n is not None else min(100, len(folder.shift))
         found = [
             hold_against(
-                folder, _checked(read_actual(given, metric)), n=size, dims=dims, ranks=_band(ranks), power=power,
+                folder, _checked(read_actual(given, metric)), n=size, dims=dims, ranks=ranks_band(ranks), power=power,
                 filters=filters, seed=seed,
             )
             for given in _given(actual, paper)
@@ -129,15 +130,6 @@ def _checked(actual: Actual) -> Actual:
     if not actual.outcomes:
         raise UserError(f"{actual.source} tells of no domain", "Name an evaluation of the domains.")
     return actual
-
-
-def _band(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, colon, last = text.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal()):
-        raise UserError(f"--ranks {text} is not FIRST:LAST", "For example --ranks 100:200.")
-    return int(first), int(last)
 
 
 def _words(found: Agreement) -> str:

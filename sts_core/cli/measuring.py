@@ -109,7 +109,7 @@ def score(
     folder = Result(result)
     rows: list[dict[str, Any]] = []
     for one in _powers(power):
-        rows += folder.scores(n=n or 100, dims=dims, ranks=_band(ranks), power=one).to_dict("records")
+        rows += folder.scores(n=n or 100, dims=dims, ranks=ranks_band(ranks), power=one).to_dict("records")
     print_json(rows)
 
 
@@ -123,7 +123,8 @@ def _powers(text: str) -> list[int]:
     return powers
 
 
-def _band(text: str | None) -> tuple[int, int] | None:
+def ranks_band(text: str | None) -> tuple[int, int] | None:
+    """`100:200` as two ranks; None where no band was asked for."""
     if text is None:
         return None
     first, colon, last = text.partition(":")
