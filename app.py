@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.door import may_enter
+from pages.parts.early import fetch_early
 from pages.parts.feature import note_page
 from pages.parts.owner import owner_line
 from pages.parts.style import apply_style, icon, wordmark
@@ -64,7 +65,10 @@ with st.sidebar:
         st.caption(group)
         for member in members:
             st.page_link(member)
+    last = st.container(gap=None)
 with st.container(key="owner", gap=None):  # always there, so that a line in it moves nothing below
     owner_line()
 note_page(page.url_path)
 page.run()
+with last:  # told behind the page: nothing of it waits for this
+    fetch_early()

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sts_core.jobs.events import append_event
 from sts_core.jobs.folder import RESULT, Job
+from sts_core.jobs.process import step_back
 from sts_core.jobs.worker import main
 from sts_core.progress import Progress, Watcher
 
@@ -42,4 +43,5 @@ def tell(job: Job, watch: Watcher) -> str:
 
 
 if __name__ == "__main__":
+    step_back()
     sys.exit(main(Path(sys.argv[1]), {"sft": tell}))

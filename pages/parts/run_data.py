@@ -18,6 +18,8 @@ from sts_core.store import queries, reading
 KIND = "sft"
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
 """What a step tells, in the order it is shown."""
+POINTS = 250
+"""Rows of a curve at most: one for every two pixels or so of its figure."""
 MOST_EVENTS = 1_000
 SEVERAL = 10
 """Points of the loss that are averaged where a sentence says how large it is."""
@@ -184,17 +186,17 @@ def run(job: str) -> Run:
 
 def _read(connection: duckdb.DuckDBPyConnection, now: Job) -> Run:
     told = queries.predictions(connection, now.id)
-    row = queries.jobs(connection, limit=1, ids=[now.id])
+    note, skipped = queries.remarks(connection, now.id)
     return Run(
         job=now,
         spec=now.spec,
-        note=str(row["note"].iloc[0] or "") if len(row) else "",
-        curves=queries.curves(connection, now.id, CURVES),
+        note=note,
+        curves=queries.curves(connection, now.id, CURVES, POINTS),
         trajectory=_by_name(queries.at_steps(connection, now.id, but=(*CURVES, "epoch"))),
         evaluations=queries.evaluations(connection, now.id),
         prediction=_prediction(told),
         events=queries.events(connection, now.id, limit=MOST_EVENTS, kinds=["checkpoint", "stage"]),
-        skipped=int(row["skipped"].iloc[0] or 0) if len(row) else 0,
+        skipped=skipped,
     )
 
 

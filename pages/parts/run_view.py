@@ -182,8 +182,11 @@ def _below(now: Run) -> None:
         st.caption(plain(f"In {now.job.folder / RESULT}"))
         if checkpoints:
             st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
-    with st.expander("Settings and note", icon=":material/receipt_long:"):
-        st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
+    with st.expander(
+        "Settings and note", icon=":material/receipt_long:", key="settings", on_change="rerun"
+    ) as settings:
+        if settings.open:
+            st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         note(now.job, now.note)
     with st.expander("Log", icon=":material/notes:", key="log", on_change="rerun") as log:
         if log.open:

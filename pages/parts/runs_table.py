@@ -24,8 +24,8 @@ STATES = {
 MOST_COMPARED = 5
 
 
-def runs_table(runs: pd.DataFrame) -> list[str]:
-    """Draw it; the ids of the rows that are picked."""
+def runs_table(runs: pd.DataFrame, visit: int) -> list[str]:
+    """Draw it; the ids of the rows that are picked. On another visit nothing is picked yet."""
     if runs.empty:
         show_empty("No run yet", "Start one above, or in a terminal: sts sft cache/demo/sft.toml")
         return []
@@ -36,7 +36,7 @@ def runs_table(runs: pd.DataFrame) -> list[str]:
         height=min(38 + 35 * len(runs), 460),
         column_config=_columns(),
         placeholder=DASH,
-        key="runs",
+        key=f"runs_{visit}",
         on_select="rerun",
         selection_mode="multi-row",
         alt="Fine-tuning runs, newest first",

@@ -18,10 +18,20 @@ from sts_core.figures.numbers import count
 EVERY = 3.0
 """Seconds between two looks at the table while something runs."""
 _RUN, _COMPARE = "run", "compare"
+_BODY, _VISIT = "runs_body", "runs_visit"
 
 
 def page() -> None:
-    selection = context_bar()
+    st.fragment(body, key=_BODY)(context_bar())
+
+
+def body(selection: Selection) -> None:
+    """All below the line on top; what is picked redraws this alone."""
+    with told():
+        draw(selection)
+
+
+def draw(selection: Selection) -> None:
     asked = st.query_params.get(_RUN, "")
     together = st.query_params.get_all(_COMPARE)[:MOST_COMPARED]
     if asked or together:
@@ -63,7 +73,7 @@ def _table(told_above: Counts) -> None:
         now, runs = counts(), listing()
         if now != told_above:
             st.rerun()  # the title tells them too
-        picked = runs_table(runs)
+        picked = runs_table(runs, st.session_state.get(_VISIT, 0))
         if len(runs) < now.runs:
             st.caption(f"The newest {count(len(runs))} of {count(now.runs)} runs.")
         if not picked:
@@ -72,12 +82,11 @@ def _table(told_above: Counts) -> None:
             st.caption(f"{len(picked)} runs are picked; at most {MOST_COMPARED} can be compared.")
         else:
             label = "Open this run" if len(picked) == 1 else f"Compare these {len(picked)} runs"
-            if st.button(label, type="primary", icon=":material/open_in_full:", on_click=_open, args=(picked,)):
-                st.rerun()
+            st.button(label, type="primary", icon=":material/open_in_full:", on_click=_open, args=(picked,))
 
 
 def _open(jobs: list[str]) -> None:
-    """Put one run, several, or none into the URL."""
+    """Put one run, several, or none into the URL, and draw them."""
     for name in (_RUN, _COMPARE):
         if name in st.query_params:
             del st.query_params[name]
@@ -85,6 +94,8 @@ def _open(jobs: list[str]) -> None:
         st.query_params[_RUN] = jobs[0]
     elif jobs:
         st.query_params[_COMPARE] = jobs
+    st.session_state[_VISIT] = st.session_state.get(_VISIT, 0) + 1
+    st.rerun(_BODY)
 
 
 def _found(jobs: list[str]) -> list[Run]:

@@ -36,7 +36,7 @@ def domain_bars(
     _add_whiskers(figure, rows, mode)
     _add_marks(figure, rows, mode)
     if not narrow:
-        add_numbers(figure, _numbers(rows), mode)
+        add_numbers(figure, column(rows), mode)
     _frame(figure, rows, title, axis, caption, mode, narrow)
     return figure
 
@@ -101,7 +101,7 @@ def _add_marks(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
     )
 
 
-def _numbers(rows: pd.DataFrame) -> list[str | None]:
+def column(rows: pd.DataFrame) -> list[str | None]:
     decimals = column_decimals(rows["value"], rows["se"])
     return [with_error(value, se, decimals) if known(value) else None for _, value, se, _, _ in _tuples(rows)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -45,15 +45,20 @@ def add_words(figure: go.Figure, framed: Frame, left: float, mode: Mode) -> None
     Plotly's own title of two lines is cut off at the top.
     """
     corner = {"x": 0, "xref": "paper", "xshift": -left, "xanchor": "left", "yref": "paper", "align": "left"}
-    figure.add_annotation(
-        **corner, y=1, yshift=framed.top, yanchor="top", name="title", text=framed.heading, showarrow=False,
-        font={"size": 15, "weight": 600, "color": TOKENS[mode].ink},
-    )  # fmt: skip
-    if framed.lines:
-        figure.add_annotation(
-            **corner, y=0, yshift=-framed.bottom, yanchor="bottom", name="caption", text="<br>".join(framed.lines),
-            showarrow=False, font={"size": SMALL_SIZE, "color": TOKENS[mode].muted},
-        )  # fmt: skip
+    title = {
+        **corner, "y": 1, "yshift": framed.top, "yanchor": "top", "name": "title", "text": framed.heading,
+        "font": {"size": 15, "weight": 600, "color": TOKENS[mode].ink},
+    }  # fmt: skip
+    below = {
+        **corner, "y": 0, "yshift": -framed.bottom, "yanchor": "bottom", "name": "caption",
+        "text": "<br>".join(framed.lines), "font": {"size": SMALL_SIZE, "color": TOKENS[mode].muted},
+    }  # fmt: skip
+    add_notes(figure, [title, below] if framed.lines else [title])
+
+
+def add_notes(figure: go.Figure, notes: Sequence[Mapping[str, Any]]) -> None:
+    """Annotations without arrows, all in one go: one by one they would take most of the time of a figure."""
+    figure.layout.annotations = [*figure.layout.annotations, *({"showarrow": False, **note} for note in notes)]
 
 
 def name_rows(figure: go.Figure, names: Sequence[str], mode: Mode) -> int:
@@ -74,14 +79,20 @@ def name_rows(figure: go.Figure, names: Sequence[str], mode: Mode) -> int:
     return 24 + LETTER * max(map(len, shown), default=0)
 
 
-def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode) -> None:
+def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode, missing: str = "not measured") -> None:
     """The number of each row in one column at the right, so that they are read down like a table; None: no number."""
-    for position, text in enumerate(texts):
-        figure.add_annotation(
-            x=1, xref="paper", y=position, yref="y", xanchor="left", xshift=12, showarrow=False, align="left",
-            text=f"{DASH} not measured" if text is None else text,
-            font={"size": 12, "color": TOKENS[mode].muted if text is None else TOKENS[mode].ink},
-        )  # fmt: skip
+    tokens = TOKENS[mode]
+    column = {"x": 1, "xref": "paper", "yref": "y", "xanchor": "left", "xshift": 12, "align": "left"}
+    add_notes(
+        figure,
+        [
+            {
+                **column, "y": place, "text": f"{DASH} {missing}" if text is None else text,
+                "font": {"size": 12, "color": tokens.muted if text is None else tokens.ink},
+            }
+            for place, text in enumerate(texts)
+        ],
+    )  # fmt: skip
 
 
 def broken(text: str, letters: int) -> str:

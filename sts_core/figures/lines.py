@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from sts_core.figures.frame import add_words, frame, short
+from sts_core.figures.frame import add_notes, add_words, frame, short
 from sts_core.figures.numbers import count, known, number
 from sts_core.figures.theme import TOKENS, Mode, blend, template
 
@@ -135,19 +135,17 @@ def _add_names(figure: go.Figure, series: Sequence[Series], span: tuple[float, f
     if len(series) < 2:
         return
     ends = [min(max(one.values[-1], span[0]), span[1]) for one in series]
-    for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True):
-        figure.add_annotation(
-            x=1,
-            xref="paper",
-            xanchor="left",
-            xshift=10,
-            y=y,
-            yref="y",
-            showarrow=False,
-            align="left",
-            text=escape(short(one.name, LONGEST_NAME), quote=False),
-            font={"size": 12, "color": one.color},
-        )
+    beside = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 10, "yref": "y", "align": "left"}
+    add_notes(
+        figure,
+        [
+            {
+                **beside, "y": y, "text": escape(short(one.name, LONGEST_NAME), quote=False),
+                "font": {"size": 12, "color": one.color},
+            }
+            for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True)
+        ],
+    )  # fmt: skip
 
 
 def _frame(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -62,15 +62,16 @@ def shift_scatter(
 def _add_cloud(figure: go.Figure, cells: pd.DataFrame, mode: Mode) -> None:
     """Every cell that holds a feature, the darker the more."""
     tokens = TOKENS[mode]
-    most = math.log1p(float(cells["many"].max())) if len(cells) else 1.0
     figure.add_scatter(
-        x=(10 ** cells["x"]).tolist(),
-        y=(10 ** cells["y"]).tolist(),
+        x=10 ** cells["x"].to_numpy(float),
+        y=10 ** cells["y"].to_numpy(float),
         mode="markers",
         marker={
             "symbol": "square",
             "size": 5,
-            "color": [blend(tokens.muted, tokens.paper, 0.18 + 0.6 * math.log1p(n) / most) for n in cells["many"]],
+            "color": np.log1p(cells["many"].to_numpy(float)),
+            "cmin": 0,
+            "colorscale": [[at, blend(tokens.muted, tokens.paper, 0.18 + 0.6 * at)] for at in (0, 1)],
         },
         hovertext=[f"{count(n)} {'feature' if n == 1 else 'features'} about here" for n in cells["many"]],
         hoverinfo="text",

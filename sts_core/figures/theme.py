@@ -6,6 +6,7 @@ The colours here are those of `.streamlit/config.toml`; a test holds the two tog
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Literal, NamedTuple
 
 import plotly.graph_objects as go
@@ -95,6 +96,7 @@ def blend(color: str, paper: str, share: float) -> str:
     return "#" + "".join(f"{round(share * a + (1 - share) * b):02X}" for a, b in zip(over, under, strict=True))
 
 
+@cache
 def template(mode: Mode) -> go.layout.Template:
     """The layout every figure starts from: no frame, quiet grid, one type, direct labels instead of a legend."""
     tokens = TOKENS[mode]

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.domains import domain_bars
-from sts_core.figures.frame import NUMBERS, add_words, frame, short
-from sts_core.figures.numbers import DASH, column_decimals, known, number, with_error
+from sts_core.figures.domains import column, domain_bars
+from sts_core.figures.frame import NUMBERS, add_numbers, add_words, frame, short
+from sts_core.figures.numbers import known, number
 from sts_core.figures.theme import SMALL_SIZE, TOKENS, Mode, blend, domain_mark, template
 from sts_core.stats.correlation import Line
 
@@ -62,7 +62,7 @@ def score_bars(
     names = _sorted_names(scores)
     figure = domain_bars(scores, title, axis, caption, mode, narrow=True)
     figure.data[0].customdata = names
-    _add_numbers(figure, scores.set_index("domain").loc[names], missing, mode)
+    _add_numbers(figure, scores.set_index("domain", drop=False).loc[names], missing, mode)
     if order == "pinned":
         _move_rows(figure, names, [str(name) for name in scores["domain"]])
     elif order == "grouped":
@@ -103,15 +103,9 @@ def _sorted_names(scores: pd.DataFrame) -> list[str]:
 
 
 def _add_numbers(figure: go.Figure, rows: pd.DataFrame, missing: str, mode: Mode) -> None:
-    """The column of numbers at the right, all in one go: one by one they take most of the time of a figure."""
-    tokens, decimals = TOKENS[mode], column_decimals(rows["value"], rows["se"])
-    common = {"x": 1, "xref": "paper", "yref": "y", "xanchor": "left", "xshift": 12, "showarrow": False}
-    notes = [note.to_plotly_json() for note in figure.layout.annotations]
-    for y, (value, se) in enumerate(zip(rows["value"], rows["se"], strict=True)):
-        text = with_error(value, se, decimals) if known(value) else f"{DASH} {missing}"
-        font = {"size": 12, "color": tokens.ink if known(value) else tokens.muted}
-        notes.append({**common, "y": y, "text": text, "font": font})
-    figure.update_layout(annotations=notes, margin_r=NUMBERS)
+    """The column of numbers at the right."""
+    add_numbers(figure, column(rows), mode, missing)
+    figure.update_layout(margin_r=NUMBERS)
 
 
 def _move_rows(figure: go.Figure, now: Sequence[str], wanted: Sequence[str]) -> None:

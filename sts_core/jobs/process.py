@@ -25,6 +25,8 @@ MARK = "STS_JOB"
 CLOCK_SLACK = 2.0
 """Seconds two readings of one creation time may differ: it is told against a clock that gets corrected."""
 _LOOK_EVERY = 0.02
+_YIELDS = 10
+"""How far a worker's priority lies below that of the dashboard, on a machine where both want every core."""
 
 
 def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
@@ -42,6 +44,18 @@ def start(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -
     # A dead child stays a zombie until its parent asks after it, and a dashboard lives for days.
     threading.Thread(target=process.wait, name=f"reap {environment.get(MARK, 'one that stays')}", daemon=True).start()
     return process.pid
+
+
+def step_back() -> None:
+    """Let the pages go first: hours of work lose nothing by it, and a click is answered while they last.
+
+    Once for a process, however often it is said; its children have it from it.
+    """
+    with suppress(OSError, AttributeError):
+        if os.getpriority(os.PRIO_PROCESS, 0) < _YIELDS:
+            os.setpriority(os.PRIO_PROCESS, 0, _YIELDS)
+    with suppress(OSError):  # where Linux shares time among sessions first, that of a single process does not count
+        Path("/proc/self/autogroup").write_text(str(_YIELDS))
 
 
 def created(pid: int) -> float | None:

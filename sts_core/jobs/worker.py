@@ -22,7 +22,7 @@ from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import ENDED, RESULT, STATUS, Job, advance, editing, load, now, read_table
 from sts_core.jobs.launch import start_waiting
 from sts_core.jobs.pace import Pace
-from sts_core.jobs.process import created, lives
+from sts_core.jobs.process import created, lives, step_back
 from sts_core.progress import Progress, Watcher
 from sts_core.results.folder import Result
 from sts_core.spec import Spec
@@ -240,4 +240,5 @@ def _one_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    step_back()
     sys.exit(main(Path(sys.argv[1])))

@@ -108,7 +108,7 @@ class Features:
             cells = cursor.execute(_GRID).df()
             if question.drawn:
                 _keep_inside(cursor, question.drawn)
-            rows = cursor.execute(f"select * from chosen order by {order} limit ?", [question.limit]).df()
+            rows = cursor.execute(_FIRST.format(order=order), [question.limit]).df()
             matching = cursor.execute("select count(*) from chosen").fetchall()[0][0]
         rows["by_domain"] = [row.tolist() for row in self.means[rows["feature"]]]
         return Found(rows, int(matching), cells)
@@ -132,22 +132,31 @@ class Features:
     def _chosen(
         self, question: Question, labels: pd.DataFrame | None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """A table `chosen` of the features a question keeps, for a moment, and the order it asks for."""
+        """A table `chosen` of the features a question keeps, for a moment, and the order it asks for.
+
+        It holds what they are counted and ordered by, and no more: copied whole, they would take most of the time.
+        """
         if question.order not in ORDERS:
             close = nearest(question.order, ORDERS)
             raise UserError(f"Features cannot be ordered by {question.order!r}{close}", f"Use {', '.join(ORDERS)}.")
         by, kept = ORDERS[question.order]
+        column, _, way = by.partition(" ")
         where, values = _conditions(question)
         with self.connection.cursor() as cursor:
             cursor.register("given", _labels(labels))
             cursor.execute(
-                f"""create temp table chosen as select * from features left join given using (feature)
-                where {" and ".join([kept, *where])}""",
+                f"""create temp table chosen as select feature, density, shift_icl, {column} as ordered
+                from features left join given using (feature) where {" and ".join([kept, *where])}""",
                 values,
             )
-            yield cursor, f"isnan({by.split()[0]}), {by}, feature"
+            yield cursor, f"isnan(ordered), ordered {way}, feature"
 
 
+_FIRST = """
+    select features.*, given.* exclude (feature)
+    from (select * from chosen order by {order} limit ?)
+    join features using (feature) left join given using (feature) order by {order}
+"""
 _GRID = """
     select round(log10(density) / 0.08) * 0.08 as x, round(log10(shift_icl) / 0.08) * 0.08 as y, count(*)::int as many
     from chosen where density > 0 and shift_icl > 0 group by all order by all

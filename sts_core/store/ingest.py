@@ -33,7 +33,7 @@ from sts_core.store.database import Database, database_path
 from sts_core.store.note import NOTE, read_note
 from sts_core.store.rows import Event, understood
 
-BUSY, IDLE = 0.5, 2.0
+BUSY, IDLE = 1.0, 2.0
 """Seconds between two passes while a job is active, and while none is."""
 _LOG = logging.getLogger(__name__)
 _PIECE = 1 << 20

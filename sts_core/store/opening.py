@@ -19,7 +19,7 @@ from sts_core.store.migrations import migrate, refuse_newer, version
 from sts_core.store.ownership import Held, Holder
 
 SETTINGS: dict[str, Any] = {
-    "threads": 2,
+    "threads": 1,
     "memory_limit": "1GB",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,

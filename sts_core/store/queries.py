@@ -19,7 +19,6 @@ _OF_JOBS = """
         coalesce(skipped, 0) as skipped, coalesce(skipped_lines, []) as skipped_lines
     from jobs left join ingested on job = id
     where (len($states) = 0 or list_contains($states, state)) and (len($kinds) = 0 or list_contains($kinds, kind))
-        and (len($ids) = 0 or list_contains($ids, id))
     order by created desc nulls last, id desc limit $limit
 """
 
@@ -29,13 +28,12 @@ def jobs(
     limit: int = 200,
     states: Sequence[str] = (),
     kinds: Sequence[str] = (),
-    ids: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Jobs, the newest first, of these states, kinds and ids, or of any.
+    """Jobs, the newest first, of these states and kinds, or of any.
 
     `seconds` is how long each ran, or has run; `skipped` how many lines of its events could not be understood.
     """
-    return connection.execute(_OF_JOBS, _chosen(limit, states, kinds, ids)).df()
+    return connection.execute(_OF_JOBS, _chosen(limit, states, kinds)).df()
 
 
 def count(connection: duckdb.DuckDBPyConnection, states: Sequence[str] = (), kinds: Sequence[str] = ()) -> int:
@@ -94,6 +92,13 @@ def with_sparklines(listed: pd.DataFrame, lines: pd.DataFrame) -> pd.DataFrame:
     found = listed.merge(lines, on="id", how="left")
     found["sparkline"] = [line if isinstance(line, list | np.ndarray) else [] for line in found["sparkline"]]
     return found
+
+
+def remarks(connection: duckdb.DuckDBPyConnection, job: str) -> tuple[str, int]:
+    """A person's note on a job, and how many lines of its events could not be understood."""
+    question = "select coalesce(note, ''), coalesce(skipped, 0) from jobs left join ingested on job = id where id = ?"
+    row = connection.execute(question, [job]).fetchone()
+    return (str(row[0]), int(row[1])) if row else ("", 0)
 
 
 def places(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -187,6 +192,6 @@ def predictions(connection: duckdb.DuckDBPyConnection, job: str) -> pd.DataFrame
     return connection.execute(question, [job]).df()
 
 
-def _chosen(limit: int, states: Sequence[str], kinds: Sequence[str], ids: Sequence[str] = ()) -> dict[str, Any]:
+def _chosen(limit: int, states: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
     now = datetime.now(UTC).replace(tzinfo=None)
-    return {"limit": limit, "states": list(states), "kinds": list(kinds), "ids": list(ids), "now": now}
+    return {"limit": limit, "states": list(states), "kinds": list(kinds), "now": now}
