@@ -17,6 +17,11 @@ ORDERS = {
     "rare": "Rarest", "active": "Activity",
 }  # fmt: skip
 """An order's name in the store -> its name on the page."""
+_KEEPS = {
+    "up": "raised by demonstrations", "down": "lowered by demonstrations", "gain": "firing more often behind them",
+    "rare": "firing at all", "active": "active in a domain",
+}  # fmt: skip
+"""What an order keeps alone: where features are counted, it is part of what they have in common."""
 RATES = {0.0: "Any", 0.00001: "0.001 %", 0.0001: "0.01 %", 0.001: "0.1 %", 0.01: "1 %", 0.1: "10 %"}
 MOST_LABELS = 200
 """Labels to choose from; there may be as many as features."""
@@ -74,7 +79,7 @@ def conditions(question: Question) -> list[str]:
         told.append(f"with “{question.text.strip()}”")
     if question.drawn:
         told.append("inside the line drawn")
-    return told
+    return [*told, _KEEPS[question.order]] if told and question.order in _KEEPS else told
 
 
 def drawn() -> Polygon:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pages.parts.feature_examples import ordered, text_of
+from pages.parts.feature_examples import chosen_examples, text_of
 from pages.parts.feature_facts import moved
 from pages.parts.provenance import line
 from pages.parts.strip import runs
-from sts_core.figures.feature_words import arm_name, as_markdown, feature_title, label_words
+from sts_core.figures.feature_words import as_markdown, feature_title, label_words
 from sts_core.figures.numbers import count, number, signed
 from sts_core.nets import registry
 from sts_core.results.dictionary import Meaning
@@ -36,17 +36,15 @@ def markdown(
     for one in moved(stored, feature, features):
         rank = f"rank {count(one.rank)} of {count(one.features)}"
         facts[f"Moved by {one.what}"] = f"{number(one.shift)} (signed {signed(one.signed)}), {rank}"
-    strongest = [example for example in ordered(examples, "top") if example.band == "top"]
-    arm = strongest[0].arm if strongest else ""
-    base = [example for example in strongest if example.arm == "base"] or [e for e in strongest if e.arm == arm]
-    if base:
-        facts["Examples"] = f"in {arm_name(base[0].arm)}"
+    chosen, told = chosen_examples(examples)
+    if chosen:
+        facts["Examples"] = told
     tokens = {"Promotes": meaning.promotes, "Suppresses": meaning.suppresses} if meaning else {}
     name = label.get("label")
     return as_markdown(
         feature_title(feature, name if isinstance(name, str) else None),
         facts,
-        [text_of(example) for example in base[:EXAMPLES]],
+        [text_of(example) for example in chosen[:EXAMPLES]],
         {title: ["".join(runs(token)) for token in found[:TOKENS]] for title, found in tokens.items()},
         line(stored),
     )

@@ -23,9 +23,9 @@ def show_examples(found: Sequence[Example], feature: int) -> None:
     """Draw the choices and the strips."""
     arms = {arm: arm_name(arm) for arm in dict.fromkeys(example.arm for example in found)}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="example_choices"):
-        band = _one("Examples", BANDS, "band", BAND_HELP)
+        _one("Examples", BANDS, "band", BAND_HELP)
         arm = _one("Arm", arms, "arm", "Without demonstrations, behind them, or in a fine-tuned model.")
-        source = _source([example.source for example in found if example.arm == arm])
+        _source([example.source for example in found if example.arm == arm])
         view: Any = _one(
             "Context", VIEWS, "view", "A line about the strongest token, or all the text that was kept around it."
         )
@@ -34,14 +34,23 @@ def show_examples(found: Sequence[Example], feature: int) -> None:
             "Other arms", key="beside", bind="query-params", disabled=len(arms) < 2,
             help="The same tokens once more, as each other arm has them.",
         )  # fmt: skip
-    chosen = ordered([e for e in found if (e.band, e.arm) == (band, arm) and source in ("", e.source)], band)
+    chosen, what = chosen_examples(found)
     everything = len(chosen) > FIRST and st.session_state.get("more", False)
     shown = chosen[: MOST if everything else FIRST]
     if shown:
         name = f"Examples of feature {feature}"
         key = f"strips-{feature}"
         strips([strip(example, beside) for example in shown], key=key, name=name, view=view, scale=scale)
-    _foot(len(shown), len(chosen), f"{BAND_WORDS[band]} in {arms[arm]}{f', {source}' if source else ''}")
+    _foot(len(shown), len(chosen), what)
+
+
+def chosen_examples(found: Sequence[Example]) -> tuple[list[Example], str]:
+    """The examples of the band, the arm and the set that are looked at, in order, and what they are."""
+    arms = list(dict.fromkeys(example.arm for example in found))
+    band, arm, source = (str(st.session_state.get(name) or "") for name in ("band", "arm", "source"))
+    band, arm = band if band in BANDS else next(iter(BANDS)), arm if arm in arms else next(iter(arms), "")
+    kept = [e for e in found if (e.band, e.arm) == (band, arm) and source in ("", e.source)]
+    return ordered(kept, band), f"{BAND_WORDS[band]} in {arm_name(arm)}{f', {source}' if source else ''}"
 
 
 def ordered(found: Sequence[Example], band: str) -> list[Example]:
@@ -78,13 +87,12 @@ def _one(label: str, options: Mapping[str, str], key: str, help: str | None = No
     return chosen if chosen in options else first
 
 
-def _source(sources: Sequence[str]) -> str:
-    """One of the sets, or all of them: then empty."""
+def _source(sources: Sequence[str]) -> None:
+    """Choose one of the sets, or all of them: then empty."""
     options = ["", *dict.fromkeys(sources)]
-    chosen = st.selectbox(
+    st.selectbox(
         "Set", options, key="source", bind="query-params", format_func=lambda name: name or "all sets", width=150
     )
-    return chosen or ""
 
 
 def _foot(shown: int, there: int, what: str) -> None:

@@ -110,7 +110,7 @@ def as_markdown(
         lines += [f"- {name}: {', '.join(_code(token) for token in found)}"] if found else []
     if examples:
         fence = "`" * max(3, 1 + max(len(run) for text in [*examples, "``"] for run in re.findall("`+", text) or [""]))
-        lines += ["", "Strongest examples, the peak token in ⟪⟫:", "", f"{fence}text", *examples, fence]
+        lines += ["", "Examples, the peak token in ⟪⟫:", "", f"{fence}text", *examples, fence]
     return "\n".join([*lines, "", f"_{_one_line(origin)}_", ""])
 
 

@@ -8,7 +8,8 @@ from sts_core.progress import Progress
 
 WINDOW = 15.0
 """Seconds looked back: long enough to smooth batches of unequal length, short enough to follow a change."""
-_SHORTEST = 0.2
+_SHORTEST = 1.0
+"""Seconds that must be seen before anything is said: the first steps are no measure of those that follow."""
 
 
 class Pace:

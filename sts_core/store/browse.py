@@ -6,6 +6,7 @@ memory; labels change while one looks, so they are joined anew for every questio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,7 +219,7 @@ def _conditions(question: Question) -> tuple[list[str], list[Any]]:
     if words:
         named = "lower(concat_ws(' ', label, explanation, note))"
         either = " and ".join(f"contains({named}, ?)" for _ in words)
-        number = question.text.strip().removeprefix("#")
+        number = re.sub(r"[\s,]", "", question.text).removeprefix("#")  # as the page writes it, in groups of three
         ids = list(question.among) + (
             [int(number)] if number.isascii() and number.isdigit() and len(number) < 10 else []
         )

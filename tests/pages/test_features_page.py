@@ -321,14 +321,30 @@ def test_the_markdown_has_the_feature_whole(app: App, result: Result) -> None:
     make_gallery(result)
     give_meanings(result)
     labels.write_labels(SAE, MODEL, "provenance", [Label(7, "math", detection=0.93)])
-    test = app(PAGE, feature="7")
-    test.session_state["copy"] = True
-    text = next(code.value for code in test.run().code if code.value.startswith("## "))
+    text = copied(app(PAGE, feature="7"))
     assert text.startswith("## Feature 7: “math”")
     assert text.count("⟪") == 6  # five examples, and the words that explain the mark
     assert "- Promotes: ` sum`, `↵`, `<b>`" in text
     assert "detection 0.93" in text
     assert "result 0123456789ab" in text
+
+
+def test_the_markdown_has_the_examples_that_are_looked_at(app: App, result: Result) -> None:
+    make_gallery(result)
+    test = app(PAGE, feature="7")
+    usual = copied(test)
+    for choice, taken in (("band", "q50"), ("arm", "icl")):
+        test.segmented_control(key=choice).set_value(taken).run()
+    chosen = copied(test)
+    assert "- Examples: strongest in base" in usual
+    assert "- Examples: at the median in ICL" in chosen
+    assert usual.split("```")[1] != chosen.split("```")[1]
+
+
+def copied(test: AppTest) -> str:
+    """What the page gives to copy."""
+    test.session_state["copy"] = True
+    return next(code.value for code in test.run().code if code.value.startswith("## "))
 
 
 def test_neuronpedia_is_linked_only_where_saelens_knows_it(pages_cache: Path) -> None:

@@ -119,6 +119,11 @@ QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("written", ["1 2 3", "#123", "12\u202f3", "12,3"])
+def test_a_number_is_found_as_the_page_writes_it(features: Features, written: str) -> None:
+    assert features.ask(Question(text=written)).rows["feature"].tolist() == [123]
+
+
 @pytest.mark.parametrize("asked", QUESTIONS, ids=str)
 def test_a_question_is_answered_as_on_all_rows(
     folder: Path, features: Features, labels: pd.DataFrame, asked: dict[str, Any]
