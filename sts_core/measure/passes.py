@@ -15,7 +15,7 @@ from sts_core.measure.fold import Fold
 from sts_core.measure.parts import Kept, Measured
 from sts_core.measure.plan import shared_beginning
 from sts_core.nets.decoder import Prefix
-from sts_core.nets.device import hand_back, steady_memory
+from sts_core.nets.device import hand_back, is_out_of_memory, steady_memory
 from sts_core.stats.jackknife import MOST_GROUPS, group_of
 from sts_core.text.pairs import Pair, PairSet
 
@@ -118,8 +118,8 @@ def pooled_residuals(arm: Arm, batch: list[Pair]) -> Tensor:
             spans = [(i, start, end) for i, prompt in enumerate(prompts) for start, end in prompt.spans]
             before = arm.prefix.length
             return torch.cat([stream[i, start - before : end - before] for i, start, end in spans])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise UserError(
@@ -172,8 +172,3 @@ def places(pairs: PairSet) -> dict[int, tuple[int, int]]:
         places[id(pair)] = (position, before)
         before += pair.pooled
     return places
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """The CPU's allocator has no exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

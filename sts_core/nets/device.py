@@ -56,6 +56,13 @@ def keep_memory() -> None:
     _allot(large=2**30, kept=2**31 - 1)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a pass did not fit; the CPU's allocator has no exception of its own."""
+    from torch import OutOfMemoryError
+
+    return isinstance(error, OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def hand_back() -> None:
     """Have the C library hand back what it holds for nobody. It costs milliseconds: once a batch is often enough."""
     if sys.platform == "linux":

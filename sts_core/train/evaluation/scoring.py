@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sts_core.errors import UserError
-from sts_core.nets.device import hand_back
+from sts_core.nets.device import hand_back, is_out_of_memory
 from sts_core.train.evaluation.pieces import Piece
 
 _BATCH_TOKENS = {"cpu": 2_048, "mps": 4_096, "cuda": 32_768}
@@ -71,9 +71,9 @@ class Scorer:
         if self._room is None or size <= self._room or len(pieces) == 1:
             try:
                 return self._forward(pieces)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                    raise  # the CPU's allocator has no exception of its own
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(pieces) == 1:
                     raise UserError(
                         f"One question of {len(pieces[0].ids):,} tokens does not fit the memory of {self._device}",

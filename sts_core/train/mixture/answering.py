@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sts_core.errors import UserError
 from sts_core.nets.describe import ModelInfo
-from sts_core.nets.device import choose_device, choose_dtype, hand_back
+from sts_core.nets.device import choose_device, choose_dtype, hand_back, is_out_of_memory
 from sts_core.text.prompts import Prompter, is_unicode
 from sts_core.train.mixture.manifest import Said, said_line
 from sts_core.train.mixture.spec import GenerateSpec
@@ -95,9 +95,9 @@ class Answerer:
 
         try:
             return self._generate(batch)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                raise  # the CPU's allocator has no exception of its own
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if len(batch) == 1:
                 raise UserError(
                     f"One question with an answer of {self._how.max_tokens:,} tokens does not fit the memory",
