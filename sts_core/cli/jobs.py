@@ -40,18 +40,21 @@ def jobs(
 ) -> None:
     """List background jobs, show one, or cancel, resume, clone, delete or move one.
 
+    Of an id its beginning or its end is enough, where no other job's is the same.
+
     Example: sts jobs
     """
     from sts_core.jobs import launch, watch
+    from sts_core.jobs.folder import meant
 
     asked = {"--cancel": cancel, "--resume": resume, "--clone": clone, "--delete": delete, "--first": first}
     _refuse_two(asked, job)
-    told = _done(asked)
+    told = _done({option: named and meant(named) for option, named in asked.items()})
     launch.start_waiting()
     if told:
         typer.echo(told, err=True)
     elif job:
-        _show(watch.read(job), json)
+        _show(watch.read(meant(job)), json)
     else:
         _list(watch.all_jobs(), json)
 

@@ -33,6 +33,8 @@ ENDED = frozenset({"done", "failed", "cancelled", "dead"})
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 SPEC, STATUS, LOG, RESULT = "spec.json", "status.json", "log.txt", "result"
 _TAIL_BYTES = 64 * 1024
+_FEWEST_LETTERS = 4
+"""Of an id, for a job to be meant by them."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ def locate(job_id: str) -> Path:
     if not ID.fullmatch(job_id) or not folder.is_dir():
         raise UserError(f"There is no job {job_id!r}", "`sts jobs` lists those there are.")
     return folder
+
+
+def meant(text: str) -> str:
+    """The id of the one job that a person names by its id, or by the beginning or the end of it."""
+    there = names()
+    if text in there or len(text) < _FEWEST_LETTERS:
+        return text
+    found = [name for name in there if name.startswith(text) or name.endswith(text)]
+    if len(found) > 1:
+        raise UserError(f"{len(found)} jobs are named like {text!r}", f"Type more of it: {found[0]}, {found[1]} …")
+    return found[0] if found else text
 
 
 def names() -> list[str]:

@@ -94,6 +94,16 @@ def test_a_job_is_resumed_or_moved_by_its_id(capsys: Shown) -> None:
     assert [job.title for job in queue.lines()[0].waiting] == ["second", "first"]
 
 
+def test_a_part_of_an_id_is_enough_where_it_is_of_one_job_alone(capsys: Shown) -> None:
+    one, other = a_job("one"), a_job("other")
+    assert one.name in sts(capsys, one.name[-6:])[1]
+    code, _, err = sts(capsys, "--delete", one.name[:8])  # the day, which both have
+    assert (code, "2 jobs are named like" in err) == (2, True)
+    assert sts(capsys, "--delete", one.name[-1:])[0] == 2  # too little, and no id
+    assert sts(capsys, "--delete", other.name[-6:])[0] == 0
+    assert (one.exists(), other.exists()) == (True, False)
+
+
 def test_two_things_at_once_are_refused(capsys: Shown) -> None:
     code, _, err = sts(capsys, "--first", "a", "--delete", "b")
     assert code == 2
