@@ -17,6 +17,7 @@ PARTS = {
     "results": "Finished results",
     "jobs": "Jobs: orders, logs and what they left",
     "saes": "SAEs trained here",
+    "imported": "Outcomes that were brought by name",
     "uploads": "Files that were brought to the page",
     "downloads": "Half-done downloads",
     "models": "Models fetched from a hub",

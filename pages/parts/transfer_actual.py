@@ -1,7 +1,7 @@
 """What really happened: the runs and evaluations of this machine, a file that is brought, the paper's tables.
 
-The choice stands in the URL as `actual`: `run:ID`, `file:DIGEST`, `paper:MODEL`, or `figure:MODEL` for the paper's
-changes beside its own scores.
+The choice stands in the URL as `actual`: `run:ID`, `file:DIGEST`, `imported:NAME`, `paper:MODEL`, or `figure:MODEL`
+for the paper's changes beside its own scores.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pages.parts.uploads import MOST_MB, uploads
 from sts_core.errors import UserError
 from sts_core.folders import atomic_write, ensure, jobs
 from sts_core.jobs.folder import RESULT
-from sts_core.results import paper
+from sts_core.results import imported, paper
 from sts_core.results.actual import EVALUATION, PAPER, Actual, Given, read_actual
 from sts_core.results.outcomes.reading import read_outcomes
 from sts_core.results.outcomes.rows import FILE
 from sts_core.store import queries, reading
 from sts_core.store.results import Stored
 
-RUN, BROUGHT, FIGURE, NOTHING = "run:", "file:", "figure:", "none"
+RUN, BROUGHT, IMPORTED, FIGURE, NOTHING = "run:", "file:", "imported:", "figure:", "none"
 _QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
 KINDS = ("csv", "json", "txt")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -57,6 +57,8 @@ def sources(stored: Stored) -> dict[str, Source]:
             notes = _other_model(json.loads(spec or "{}"), stored)
             found[f"{RUN}{job}"] = Source(f"{what}: {title or job} ({job})", notes, str(job) in tested)
     first = {token: one for token, one in found.items() if one.tested}
+    for one in imported.listing():
+        found[f"{IMPORTED}{one.name}"] = Source(f"Imported: {one.name}")
     brought = st.query_params.get(_QUERY, "")
     if brought.startswith(BROUGHT) and (files := _brought(brought)):
         found[brought] = Source(f"File: {' → '.join(_shown(file) for file in files)}")
@@ -102,21 +104,24 @@ def bring_file() -> None:
 
 def read(token: str, metric: str | None = None) -> Actual:
     """The outcomes of a token; of the first metric where none is asked for and none is primary."""
-    given = _given(token)
+    given = given_of(token)
     return _read(token, _written(given), metric)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _read(token: str, written: tuple[int, ...], metric: str | None) -> Actual:
     """`written` is there so that what was written anew is read anew."""
-    given = _given(token)
+    given = given_of(token)
     try:
         return read_actual(given, metric)
     except UserError:
         if metric is not None or isinstance(given, str):
             raise
         places = [Path(place) for place in given] if isinstance(given, list) else [Path(str(given))]
-        metrics = list(dict.fromkeys(one.metric for one in read_outcomes(*places)))
+        if token.startswith(IMPORTED):
+            metrics = imported.metrics(places[0])
+        else:
+            metrics = list(dict.fromkeys(one.metric for one in read_outcomes(*places)))
         if len(metrics) < 2:
             raise
         return read_actual(given, metrics[0])
@@ -127,9 +132,15 @@ def model_of(token: str) -> str:
     return token.removeprefix(FIGURE) if token.startswith(FIGURE) else ""
 
 
-def _given(token: str) -> Given:
+def given_of(token: str) -> Given:
+    """What a token stands for, as `read_actual` takes it."""
     if token.startswith(RUN):
         return jobs() / token.removeprefix(RUN) / RESULT
+    if token.startswith(IMPORTED):
+        folder = imported.find(token.removeprefix(IMPORTED))
+        if folder is None:
+            raise imported.unknown(token.removeprefix(IMPORTED))
+        return folder
     if token.startswith(BROUGHT):
         files = _brought(token)
         if not files:

@@ -10,8 +10,18 @@ from pages.parts.context import context_bar
 from pages.parts.escape import plain
 from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
+from pages.parts.report_button import report_button
 from pages.parts.selection import Selection
-from pages.parts.transfer_actual import Source, bring_file, choose_actual, is_fresh, model_of, read, sources
+from pages.parts.transfer_actual import (
+    Source,
+    bring_file,
+    choose_actual,
+    given_of,
+    is_fresh,
+    model_of,
+    read,
+    sources,
+)
 from pages.parts.transfer_baselines import show_baselines, show_paper
 from pages.parts.transfer_choices import (
     choice_of,
@@ -112,6 +122,7 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
         else:
             say(held, choice, actual, found[token].notes)
         origin(selection)
+        report_button(stored, given_of(token) if token else None, actual.metric if actual else None)
     if held is not None and actual is not None and held.dots:
         show_baselines(stored, choice, token, actual)
     show_domain(selection, of, features(of, choice, actual), choice)

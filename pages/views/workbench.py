@@ -14,6 +14,7 @@ from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
 from pages.parts.preflight import preflight
 from pages.parts.provenance import line, origin, provenance
+from pages.parts.report_button import report_button
 from pages.parts.selection import Selection
 from pages.parts.style import mode
 from sts_core.figures import words
@@ -44,6 +45,7 @@ def page() -> None:
         preflight(selection)
     draw_features(folder, key, n, selection.stored)
     provenance(selection.result, selection.stored)
+    report_button(selection.stored)
 
 
 def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:

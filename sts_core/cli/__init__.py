@@ -19,8 +19,10 @@ from sts_core.cli import (
     demo,
     evaluating,
     examples,
+    exporting,
     finetuning,
     house,
+    importing,
     jobs,
     labelling,
     measuring,
@@ -61,6 +63,8 @@ evaluating.add_to(_program)
 training.add_to(_program)
 finetuning.add_to(_program)
 jobs.add_to(_program)
+exporting.add_to(_program)
+importing.add_to(_program)
 
 
 def main(arguments: list[str] | None = None) -> int:

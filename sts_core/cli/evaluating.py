@@ -1,4 +1,4 @@
-"""`sts eval`, `sts import`: what a model can do, before and after, measured here or read from others' files."""
+"""`sts eval`: what a model can do, before and after a fine-tune."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 
 from sts_core.cli.telling import Teller, print_json, table
 from sts_core.errors import UserError
-from sts_core.folders import atomic_write
 
 if TYPE_CHECKING:
     from sts_core.results.outcomes.outcome import Level, Outcome
@@ -22,9 +21,8 @@ _PLACES = {"accuracy": 3, "first_choice": 3}
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang these commands on the program."""
+    """Hang this command on the program."""
     app.command("eval")(evaluate)
-    app.command("import")(read)
 
 
 def evaluate(
@@ -66,43 +64,11 @@ def evaluate(
         if json:
             print_json(read_evaluation(evaluation.folder))
             return
-    typer.echo(_outcome_table(evaluation.outcomes) if evaluation.outcomes else _score_table(evaluation))
+    typer.echo(outcome_table(evaluation.outcomes) if evaluation.outcomes else _score_table(evaluation))
 
 
-def read(
-    before: Annotated[
-        Path,
-        typer.Argument(
-            metavar="BEFORE", help="lm-eval results, MMLU-Pro output or folder; or a .csv or folder with both sides."
-        ),
-    ],
-    after: Annotated[Path | None, typer.Argument(metavar="AFTER", help="The same of the fine-tuned model.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Take this metric alone.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write them as one table.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Read what a fine-tune did to each domain from others' files: checked whole, with standard errors where known.
-
-    Example: sts import before/results.json after/results.json --metric exact_match,custom-extract --out actual.csv
-    """
-    from sts_core.results.outcomes.csv_table import to_text
-    from sts_core.results.outcomes.outcome import of_metric
-    from sts_core.results.outcomes.reading import read_outcomes
-
-    outcomes = read_outcomes(before, after)
-    if metric is not None or out is not None:
-        outcomes = of_metric(outcomes, metric)
-    if out is not None:
-        if out.exists() and any(given is not None and out.samefile(given) for given in (before, after)):
-            raise UserError(f"{out} is what is being read", "Name another file.")
-        atomic_write(out, to_text(outcomes))
-    if json:
-        print_json([{**one._asdict(), "harm": one.harm, "harm_se": one.harm_se} for one in outcomes])
-    else:
-        typer.echo(_outcome_table(outcomes))
-
-
-def _outcome_table(outcomes: list[Outcome]) -> str:
+def outcome_table(outcomes: list[Outcome]) -> str:
+    """Every domain and metric before and after."""
     rows = [("domain", "metric", "before", "after", "change", "± 1 s.e.", "n")]
     for one in outcomes:
         places = _PLACES.get(one.metric, 4)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sts_core.errors import UserError
-from sts_core.results import paper
+from sts_core.results import imported, paper
 from sts_core.results.folder import TARGET
 from sts_core.results.outcomes.outcome import Outcome, domain_name, of_metric
 from sts_core.results.outcomes.reading import OWN, read_outcomes
@@ -32,7 +32,7 @@ HALVES, ERRORS = "split halves of the rows", "the outcomes' standard errors"
 PAPER = "paper:"
 
 Given = str | Path | Sequence[str] | Sequence[Path] | Sequence[Outcome] | Mapping[str, float]
-"""A file or folder, a pair (before, after), outcomes, or a change of accuracy a domain; `paper:MODEL`."""
+"""A file, folder or imported name, a pair (before, after), outcomes, a change of accuracy a domain; `paper:MODEL`."""
 
 
 class Actual(NamedTuple):
@@ -66,7 +66,7 @@ def read_actual(given: Given, metric: str | None = None) -> Actual:
         model = paper.find(given.removeprefix(PAPER))
         return _actual(paper.outcomes(model), metric, f"{paper.SOURCE}, {model} trained on LIMO", None)
     if isinstance(given, str | Path):
-        return _from_place(Path(given), metric)
+        return _from_place(imported.place_of(given), metric)
     if isinstance(given, Mapping):
         changes = [
             Outcome(domain_name(str(name), "the changes"), None, None, float(change), None, None, "accuracy", "given")
@@ -81,7 +81,7 @@ def read_actual(given: Given, metric: str | None = None) -> Actual:
     if len(places) != len(entries) or len(places) not in (1, 2):
         raise UserError("An actual change is one file or folder, or two of them", "Give before, then after.")
     if len(places) == 1:
-        return _from_place(places[0], metric)
+        return _from_place(imported.place_of(places[0]), metric)
     return _actual(read_outcomes(*places), metric, f"{places[0].name} → {places[1].name}", None)
 
 
