@@ -42,11 +42,23 @@ transfer = st.Page(
     icon=":material/moving:",
     url_path="transfer",
 )
+mixture = st.Page(
+    "pages/views/mixture.py",
+    title="Mixture",
+    icon=":material/blender:",
+    url_path="mixture",
+)
 runs = st.Page(
     "pages/views/runs.py",
     title="Fine-tuning runs",
     icon=":material/model_training:",
     url_path="runs",
+)
+ledger = st.Page(
+    "pages/views/ledger.py",
+    title="Ledger",
+    icon=":material/fact_check:",
+    url_path="ledger",
 )
 jobs = st.Page(
     "pages/views/jobs.py",
@@ -54,12 +66,12 @@ jobs = st.Page(
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, shifted, features, transfer, runs, jobs], position="hidden")
+page = st.navigation([workbench, shifted, features, transfer, mixture, runs, ledger, jobs], position="hidden")
 with st.sidebar:
     for group, members in {
         "Explore": [workbench, shifted, features],
-        "Predict": [transfer],
-        "Train": [runs],
+        "Predict": [transfer, mixture],
+        "Train": [runs, ledger],
         "Machine": [jobs],
     }.items():
         st.caption(group)

@@ -11,6 +11,7 @@ from pages.parts.jobs_actions import CHOSEN, actions, note
 from pages.parts.jobs_line import KINDS
 from pages.parts.jobs_table import STATES
 from pages.parts.messages import show_error, told
+from pages.parts.sweep_view import sweep_view
 from sts_core.errors import UserError
 from sts_core.figures.numbers import DASH, day, duration, size
 from sts_core.jobs.disk import disk_use
@@ -48,6 +49,8 @@ def job_detail() -> None:
     with st.container(border=True, key="job_detail", gap="small"):
         _head(job)
         actions(job)
+        if job.kind == "sweep":
+            sweep_view(job)
         left, right = st.columns([0.62, 0.38], gap="medium")
         with left:
             st.fragment(_log, run_every=EVERY if job.active else None)(job.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,6 +12,7 @@ from pages.parts.choices import FIELDS, short
 from pages.parts.escape import plain
 from pages.parts.launch_fields import METHODS, fields
 from pages.parts.messages import show_error, told
+from pages.parts.mixture_launch import Filled, data_name, filled, forget
 from pages.parts.plan import Answer, Asked
 from pages.parts.selection import KEY_HEAD, Selection
 from sts_core.errors import UserError
@@ -30,15 +31,28 @@ _NO_RATE = "Choose a learning rate: the paper gives none, and none suits every m
 
 
 def launch_form(selection: Selection) -> None:
-    """Draw it, folded; the model, the data and the prediction are those of the line on top."""
-    with st.expander("New run", icon=":material/add:", key="new_run"):
-        st.markdown(f":gray[{plain(_what(selection))}]")
-        foretold = _prediction(selection)
+    """Draw it, folded; model, data and prediction are those of the line on top, or of the URL's mixture."""
+    try:
+        mixture = filled()
+    except UserError as error:
+        show_error(error)
+        _leave_mixture()
+        return
+    _form(selection, mixture)
+
+
+def _form(selection: Selection, mixture: Filled | None) -> None:
+    with st.expander("New run", icon=":material/add:", key="new_run", expanded=mixture is not None):
+        st.markdown(f":gray[{plain(_what(selection, mixture))}]")
+        if mixture is not None:
+            _leave_mixture()
+        foretold = _prediction(selection) if mixture is None else mixture.key if mixture.foretold else None
         if foretold and not st.checkbox(
             "Hold the run against this prediction", True, key="sft_foretold", bind="query-params"
         ):
             foretold = None
-        values = _spec(selection, fields(), foretold)
+        given = fields()
+        values = _spec(selection, given, foretold) if mixture is None else _mixed_spec(mixture, given, foretold)
         if "learning_rate" not in values:
             st.caption(_NO_RATE)
             return
@@ -47,16 +61,23 @@ def launch_form(selection: Selection) -> None:
         except UserError as error:
             show_error(error)
             return
-        # Above the code, which grows as its colours arrive: a button must not move under a hand that presses it.
+        # Above the code, which grows with the settings: a button must not move under a hand that presses it.
         _ask_or_tell(values, spec)
         _same_in_a_terminal(values)
+
+
+def _leave_mixture() -> None:
+    st.button(
+        "Train on the set chosen on top instead", key="sft_no_mixture", type="tertiary", icon=":material/close:",
+        on_click=forget,
+    )  # fmt: skip
 
 
 def _same_in_a_terminal(values: dict[str, Any]) -> None:
     toml = to_toml(values)
     st.caption(f"The same in a terminal: these lines as {FILE}, and the command below them.")
-    st.code(toml, language="toml", wrap_lines=True)
-    st.code(f"sts sft {FILE} --detach", language="bash")
+    st.code(toml, language=None, wrap_lines=True)
+    st.code(f"sts sft {FILE} --detach", language=None)
     st.download_button(
         FILE, toml, FILE, "application/toml", type="tertiary", icon=":material/download:", on_click="ignore",
         key="sft_toml", help="These lines as a file.",
@@ -73,7 +94,12 @@ def _ask_or_tell(values: dict[str, Any], spec: SftSpec) -> None:
         _draw_plan(values, spec, asked.answer())
 
 
-def _what(selection: Selection) -> str:
+def _what(selection: Selection, mixture: Filled | None) -> str:
+    if mixture is not None:
+        text = f"Trains {short(mixture.model, 60)} on {mixture.title}, a mixture made here: {mixture.data}."
+        if not mixture.foretold:
+            return f"{text} The result that steered it is no longer here: the run is held against no prediction."
+        return f"{text} The result {mixture.key[:KEY_HEAD]}, which steered it, is its prediction."
     model, target = short(selection.chosen["model"], 60), short(selection.chosen["target"], 60)
     text = f"Trains {model} on {target}, both chosen on top."
     if (stored := _prediction(selection)) is not None:
@@ -99,13 +125,30 @@ def _spec(selection: Selection, given: Mapping[str, Any], foretold: str | None) 
         "target": target | given.get("target", {}),
         "evaluate": {"domains": "mmlu", **given.get("evaluate", {})} | _own_domains(selection),
     }  # fmt: skip
+    return _as_in_a_file(values)
+
+
+def _mixed_spec(mixture: Filled, given: Mapping[str, Any], foretold: str | None) -> dict[str, Any]:
+    """The same of a mixture: what it was made for and with, and what the fields give."""
+    kept = {"domains": "mmlu", "target_rows": mixture.evaluate_rows}
+    return _as_in_a_file({
+        "model": mixture.model, **given, **({"prediction": foretold} if foretold else {}),
+        "target": {"data": mixture.data} | given.get("target", {}),
+        "evaluate": {**kept, **given.get("evaluate", {})} | _named_domains(mixture.domains),
+    })  # fmt: skip
+
+
+def _as_in_a_file(values: dict[str, Any]) -> dict[str, Any]:
     tables = ("lora", "target", "evaluate")  # in a file, tables stand behind all else
     return {key: values[key] for key in (*(key for key in values if key not in tables), *tables) if key in values}
 
 
 def _own_domains(selection: Selection) -> dict[str, Any]:
     """The domains chosen on top, where they are not simply all fourteen."""
-    domains = (selection.spec or {}).get("domains", [])
+    return _named_domains((selection.spec or {}).get("domains", []))
+
+
+def _named_domains(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     named = [
         {"name": d["name"], "data": d["data"], **({"columns": d["columns"]} if d.get("columns") else {})}
         for d in domains
@@ -149,8 +192,10 @@ def _draw_plan(values: dict[str, Any], spec: SftSpec, answer: Answer) -> None:
         with told():
             job = start("sft", spec.to_dict(), title=_title(spec, plan["steps"]))
             st.query_params["run"] = job
+            forget()
             st.rerun()
 
 
 def _title(spec: SftSpec, steps: int) -> str:
-    return f"{short(spec.target.data, 40)}, {METHODS[spec.method]}, {count(steps)} steps"
+    data = data_name(spec.target.data) or short(spec.target.data, 40)
+    return f"{data}, {METHODS[spec.method]}, {count(steps)} steps"

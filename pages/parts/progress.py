@@ -18,7 +18,7 @@ from sts_core.results import Result
 EVERY = 0.8
 """Seconds between two looks at a running job."""
 _WATCHED = "watched_job"
-_VERBS = {"run": "Measuring", "examples": "Reading"}
+_VERBS = {"run": "Measuring", "examples": "Reading", "mix": "Making"}
 
 
 def job_line() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from pages.parts import run_figures
 from pages.parts.escape import plain
+from pages.parts.mixture_compare import compare_mixtures
+from pages.parts.mixture_launch import data_name
 from pages.parts.run_data import Run
 from sts_core.figures.numbers import DASH, number, percent, with_error
 from sts_core.jobs.differences import differences
@@ -18,7 +21,7 @@ def compare(runs: Sequence[Run]) -> None:
     """Draw it."""
     with st.container(key="answer", gap="small"):
         st.title(plain(_headline(runs)), anchor=False)
-    rows = differences([run.spec for run in runs])
+    rows = differences([_told(run.spec) for run in runs])
     names = [_named(run, runs) for run in runs]
     if rows:
         table = pd.DataFrame([row.values for row in rows], columns=names, index=[row.name for row in rows])
@@ -33,6 +36,14 @@ def compare(runs: Sequence[Run]) -> None:
             run_figures.draw(figure, f"compare_{name}", run_figures.TITLES[name], f"compare-{name}")
     st.header("What each changed", anchor=False)
     st.dataframe(_changes(runs, names), placeholder=DASH, alt="Change of each domain in each run")
+    st.fragment(compare_mixtures)(runs)
+
+
+def _told(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings, a mixture under its name and not under its place."""
+    target = spec.get("target")
+    name = data_name(str(target.get("data", ""))) if isinstance(target, dict) else None
+    return spec if name is None or not isinstance(target, dict) else {**spec, "target": {**target, "data": name}}
 
 
 def _headline(runs: Sequence[Run]) -> str:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.parts.charts import picture
+from pages.parts.mixture_launch import data_name
 from pages.parts.run_data import K, Run
 from pages.parts.style import mode
 from sts_core.figures import run_words
@@ -94,5 +95,6 @@ def origin(runs: Sequence[Run]) -> str:
         return f"{count(len(runs))} runs: {', '.join(run.job.id for run in runs)}"
     run = runs[0]
     target = run.spec.get("target")
-    data = target.get("data", "") if isinstance(target, dict) else ""
+    data = str(target.get("data", "")) if isinstance(target, dict) else ""
+    data = data_name(data) or data
     return f"{run.spec.get('model', '')} on {data}, {run.spec.get('method', '')}; run {run.job.id}"

@@ -23,6 +23,7 @@ _CSS = """
 .st-key-feature h2 { padding: 0; }
 [data-testid="stButtonGroup"] button[data-selected="true"] { color: inherit !important; }
 .st-key-chips button:hover, .st-key-chips button:focus { color: inherit !important; }
+[data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] p { color: inherit; }
 @media (min-width: 641px) { .st-key-chips { flex-wrap: wrap; row-gap: 0; } }
 @media (max-width: 640px) {
   .st-key-answer h1 { font-size: 1.45rem; }

@@ -20,8 +20,6 @@ MOST_LISTED = 5_000
 SLIDER = 280
 """Pixels it is wide."""
 ORDERS: dict[str, Order] = {"by score": "sorted", "as listed": "pinned", "kindred": "grouped"}
-_READABLE = '<style>[data-testid="stSliderThumbValue"], [data-testid="stSliderThumbValue"] p { color: inherit }</style>'
-"""The slider's number in the accent would be too faint on dark paper."""
 _OUTCOMES = {HARM: "harm", SIZE: "size of change"}
 _POWERS = {1: "mean", 2: "squares"}
 
@@ -78,7 +76,6 @@ def choose_features(features: int) -> tuple[str, int, tuple[int, int] | None, tu
         return dims, usual, _band(most), ()
     if most <= LEAST:
         return dims, most, None, ()
-    st.html(_READABLE)
     n = st.slider(
         "N, features averaged over", LEAST, most, usual, key="top", bind="query-params", width=SLIDER,
         help=words.TERMS["n"],
@@ -112,7 +109,6 @@ def choice_of(score: str, outcome: str, power: int, picked: tuple[str, int, Any,
 
 def _band(most: int) -> tuple[int, int]:
     usual = (min(100, most - 1), min(200, most))
-    st.html(_READABLE)
     low, high = st.slider("Ranks by shift", 0, most, usual, key="band", bind="query-params", width=SLIDER)
     if low >= high:
         raise UserError("The rank band is empty", "Pull its two ends apart.")

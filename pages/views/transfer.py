@@ -12,6 +12,7 @@ from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
 from pages.parts.report_button import report_button
 from pages.parts.selection import Selection
+from pages.parts.sweep_view import sweep_section
 from pages.parts.transfer_actual import (
     Source,
     bring_file,
@@ -69,6 +70,7 @@ def page() -> None:
         return
     found = sources(selection.stored)
     st.fragment(body)(selection, found)
+    sweep_section(selection.stored.target)
     provenance(selection.result, selection.stored)
 
 

@@ -25,9 +25,11 @@ from sts_core.cli import (
     importing,
     jobs,
     labelling,
+    ledger,
     measuring,
     mixing,
     probing,
+    sweeping,
     training,
 )
 from sts_core.cli.terminal import visible
@@ -56,6 +58,8 @@ measuring.add_to(_program)
 mixing.add_to(_program)
 comparing.add_to(_program)
 correlating.add_to(_program)
+sweeping.add_to(_program)
+ledger.add_to(_program)
 examples.add_to(_program)
 labelling.add_to(_program)
 probing.add_to(_program)

@@ -109,6 +109,21 @@ def mix(job: Job, watch: Watcher) -> str:
     return RESULT
 
 
+def sweep(job: Job, watch: Watcher) -> str:
+    """`sweep`: one measurement over many settings (METHOD 4 and 6). A point done before a kill is not told twice."""
+    from sts_core.measure.sweep.run import run_sweep
+    from sts_core.measure.sweep.spec import SweepSpec
+
+    known = {event.get("key") for event in read_events(job.folder) if event["event"] == "point"}
+
+    def tell(event: str, details: dict[str, Any]) -> None:
+        if event != "point" or details["key"] not in known:
+            append_event(job.folder, event, **details)
+
+    run_sweep(SweepSpec.from_dict(job.spec), job.folder / RESULT, watch, tell)
+    return RESULT
+
+
 KINDS: dict[str, Kind] = {
     "mix": mix,
     "run": measure,
@@ -116,6 +131,7 @@ KINDS: dict[str, Kind] = {
     "eval": evaluate,
     "examples": know,
     "label": label,
+    "sweep": sweep,
 }
 
 

@@ -268,8 +268,9 @@ def _trained_on(spec: Mapping[str, Any]) -> str:
 
 
 def _target(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    target = spec.get("target")
-    return target if isinstance(target, dict) else {"data": "gsm-symbolic"} if "target" not in spec else {}
+    """What a run's spec says of its training set; the usual one where it names none, nothing where there is no spec."""
+    target = spec.get("target", {"data": "gsm-symbolic"}) if spec else None
+    return target if isinstance(target, dict) else {}
 
 
 def _json(text: Any) -> Any:
