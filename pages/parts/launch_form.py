@@ -13,7 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.launch_fields import METHODS, fields
 from pages.parts.messages import show_error, told
 from pages.parts.mixture_launch import Filled, data_name, filled, forget
-from pages.parts.plan import Answer, Asked
+from pages.parts.planning import Planning, planned
 from pages.parts.selection import KEY_HEAD, Selection
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count, duration, number
@@ -23,10 +23,7 @@ from sts_core.spec_file import to_toml
 from sts_core.train.sft.spec import SftSpec
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "sft", "--plan")
-EVERY = 0.5
-"""Seconds between two looks at a plan that is being made."""
 FILE = "run.toml"
-_ASKED, _PLANNED = "sft_asked", "sft_planned"
 _NO_RATE = "Choose a learning rate: the paper gives none, and none suits every model."
 
 
@@ -62,7 +59,9 @@ def _form(selection: Selection, mixture: Filled | None) -> None:
             show_error(error)
             return
         # Above the code, which grows with the settings: a button must not move under a hand that presses it.
-        _ask_or_tell(values, spec)
+        how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND)
+        if (plan := planned(values, how)) is not None:
+            _draw_plan(spec, plan)
         _same_in_a_terminal(values)
 
 
@@ -82,16 +81,6 @@ def _same_in_a_terminal(values: dict[str, Any]) -> None:
         FILE, toml, FILE, "application/toml", type="tertiary", icon=":material/download:", on_click="ignore",
         key="sft_toml", help="These lines as a file.",
     )  # fmt: skip
-
-
-def _ask_or_tell(values: dict[str, Any], spec: SftSpec) -> None:
-    asked = st.session_state.get(_PLANNED) == values and st.session_state.get(_ASKED)
-    if not asked:
-        st.button("Plan this run", type="primary", icon=":material/checklist:", on_click=_ask, args=(values,))
-    elif asked.answer() is None:
-        st.fragment(_wait, run_every=EVERY)(asked)
-    else:
-        _draw_plan(values, spec, asked.answer())
 
 
 def _what(selection: Selection, mixture: Filled | None) -> str:
@@ -157,27 +146,7 @@ def _named_domains(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"domains": named} if named and named != fourteen else {}
 
 
-def _ask(values: dict[str, Any]) -> None:
-    before = st.session_state.get(_ASKED)
-    if before is not None:
-        before.drop()
-    st.session_state[_PLANNED], st.session_state[_ASKED] = values, Asked(values, command=COMMAND)
-
-
-def _wait(asked: Asked) -> None:
-    """Looks until the plan is there; then the form is drawn once more, and nothing is polled any longer."""
-    if asked.answer() is not None:
-        st.rerun()
-    st.caption("Looking at the model and the rows …")
-    st.skeleton(height=90)
-
-
-def _draw_plan(values: dict[str, Any], spec: SftSpec, answer: Answer) -> None:
-    if answer.error or answer.plan is None:
-        show_error(answer.error or UserError("The plan gave no answer", "Try again."))
-        st.button("Plan again", key="sft_again", icon=":material/refresh:", on_click=_ask, args=(values,))
-        return
-    plan = answer.plan
+def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
     work, rows, kept = plan["work"], plan["rows"], plan["checkpoints"]
     parts = [
         f"{count(rows['train'])} rows to train on, {count(plan['steps'])} steps, {count(plan['tokens'])} tokens",

@@ -8,9 +8,8 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.escape import plain
-from pages.parts.messages import show_error, told
-from pages.parts.plan import Answer, Asked
-from sts_core.errors import UserError
+from pages.parts.messages import told
+from pages.parts.planning import Planning, planned
 from sts_core.figures.mixture_words import SHARED
 from sts_core.figures.numbers import count, number
 from sts_core.figures.words import target_name
@@ -19,19 +18,19 @@ from sts_core.spec_file import to_toml
 from sts_core.train.mixture.spec import MODEL, MixtureSpec
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "mix", "--plan")
-EVERY = 0.5
-"""Seconds between two looks at a plan that is being made."""
 FILE, FOLDER = "mix.toml", "my-mixture"
 MADE = "made"
 """The URL's name for the mixture that is looked at."""
-_ASKED, _PLANNED = "mix_asked", "mix_planned"
 
 
 def order(values: dict[str, Any], target: str) -> None:
     """Draw it; `values` are the spec as a file has it, `target` the training set's name."""
     spec = MixtureSpec.from_dict(values)
     # Above the code, which grows with the settings: a button must not move under a hand that presses it.
-    _ask_or_tell(values, spec, target)
+    help_ = "The plan draws the rows, counts their tokens and writes nothing."
+    how = Planning("mix", "Plan this mixture", "Drawing the rows and counting their tokens …", COMMAND, help_)
+    if (plan := planned(values, how)) is not None:
+        _draw_plan(spec, plan, target)
     with st.expander("The same in a terminal", icon=":material/terminal:", key="mix_terminal"):
         toml = to_toml(values)
         st.caption(f"These lines as {FILE}, and the command below them.")
@@ -50,38 +49,7 @@ def order_title(spec: MixtureSpec, target: str) -> str:
     return f"{target_name(target)} + {rows}" if spec.target.rows != 0 else rows
 
 
-def _ask_or_tell(values: dict[str, Any], spec: MixtureSpec, target: str) -> None:
-    asked = st.session_state.get(_PLANNED) == values and st.session_state.get(_ASKED)
-    if not asked:
-        st.button("Plan this mixture", type="primary", icon=":material/checklist:", on_click=_ask, args=(values,))
-        st.caption("The plan draws the rows, counts their tokens and writes nothing.")
-    elif asked.answer() is None:
-        st.fragment(_wait, run_every=EVERY)(asked)
-    else:
-        _draw_plan(values, spec, asked.answer(), target)
-
-
-def _ask(values: dict[str, Any]) -> None:
-    before = st.session_state.get(_ASKED)
-    if before is not None:
-        before.drop()
-    st.session_state[_PLANNED], st.session_state[_ASKED] = values, Asked(values, command=COMMAND)
-
-
-def _wait(asked: Asked) -> None:
-    """Looks until the plan is there; then the page is drawn once more, and nothing is polled any longer."""
-    if asked.answer() is not None:
-        st.rerun()
-    st.caption("Drawing the rows and counting their tokens …")
-    st.skeleton(height=90)
-
-
-def _draw_plan(values: dict[str, Any], spec: MixtureSpec, answer: Answer, target: str) -> None:
-    if answer.error or answer.plan is None:
-        show_error(answer.error or UserError("The plan gave no answer", "Try again."))
-        st.button("Plan again", key="mix_again", icon=":material/refresh:", on_click=_ask, args=(values,))
-        return
-    plan = answer.plan
+def _draw_plan(spec: MixtureSpec, plan: dict[str, Any], target: str) -> None:
     own, mixed = plan["target"]["rows"], plan["rows"] - plan["target"]["rows"]
     giving = sum(bool(one["rows"]) for one in plan["domains"])
     from_domains = f"{count(mixed)} of {'one domain' if giving == 1 else f'{count(giving)} domains'}"

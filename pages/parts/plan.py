@@ -148,13 +148,17 @@ class Asked:
 
 
 def _told(err: str, code: int) -> UserError:
-    """What a person must change, as the child's last `error:` and `hint:` lines say it."""
+    if (said := refusal(err)) is not None:
+        return said
+    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), f"it ended with code {code}")
+    return UserError("The check of these settings failed", f"{last} — `sts doctor` tells what is missing.")
+
+
+def refusal(err: str) -> UserError | None:
+    """What a person must change, as a child's last `error:` and `hint:` lines say it; None where it says none."""
     said = dict.fromkeys(("error", "hint"), "")
     for line in err.splitlines():
         word, colon, text = line.partition(":")
         if colon and word in said:
             said[word] = text.strip()
-    if said["error"]:
-        return UserError(said["error"], said["hint"])
-    last = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), f"it ended with code {code}")
-    return UserError("The check of these settings failed", f"{last} — `sts doctor` tells what is missing.")
+    return UserError(said["error"], said["hint"]) if said["error"] else None

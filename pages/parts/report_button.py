@@ -14,6 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.parts.plan import refusal
 from sts_core.errors import UserError
 from sts_core.folders import PROJECT
 from sts_core.results.actual import PAPER, Given
@@ -59,7 +60,9 @@ def _made(folder: Path, actual: Given | None, metric: str | None) -> bytes:
         except subprocess.TimeoutExpired:
             raise UserError("The report takes too long", "Make it in a terminal: sts export.") from None
         if ran.returncode or not out.is_file():
-            raise _told(ran.stderr.decode("utf-8", "replace"), ran.returncode)
+            said = refusal(ran.stderr.decode("utf-8", "replace"))
+            hint = "sts export in a terminal tells more."
+            raise said or UserError(f"The report could not be made (code {ran.returncode})", hint)
         return out.read_bytes()
 
 
@@ -74,18 +77,6 @@ def _happened(actual: Given | None, metric: str | None) -> list[str]:
     named = [part for place in given for part in ("--actual", place)]
     of_paper = len(given) == 1 and given[0].startswith(PAPER)
     return named + (["--metric", metric] if metric and not of_paper else [])
-
-
-def _told(said: str, code: int) -> UserError:
-    """What the child's last `error:` and `hint:` lines say."""
-    found = dict.fromkeys(("error", "hint"), "")
-    for line in said.splitlines():
-        word, colon, text = line.partition(":")
-        if colon and word in found:
-            found[word] = text.strip()
-    if found["error"]:
-        return UserError(found["error"], found["hint"])
-    return UserError(f"The report could not be made (code {code})", "sts export in a terminal tells more.")
 
 
 def _apology(error: UserError) -> str:

@@ -163,6 +163,17 @@ def test_a_plan_is_for_the_settings_it_was_made_of(app: Open) -> None:
     assert [button.key for button in test.button if button.key == "sft_start"] == []
 
 
+def test_a_plan_that_fails_says_why_and_is_made_again(app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = "import sys; sys.exit('error: There is no such model\\nhint: Name another')"
+    monkeypatch.setattr(launch_form, "COMMAND", (sys.executable, "-c", refused))
+    test = fill(app(RUNS), {"sft_rate": "2e-4"})
+    for word in ("Plan this run", "Plan again"):
+        next(button for button in test.button if button.label == word).click().run()
+        test.session_state["sft_asked"].wait(30)
+        assert not test.run().exception
+        assert "There is no such model" in said(test)
+
+
 def test_the_prediction_is_that_of_the_result_on_top_and_can_be_left_out(app: Open, pages_cache: Path) -> None:
     key = make_result(folders.results()).manifest["key"]
     test = fill(app(RUNS), {"sft_rate": "2e-4"})
