@@ -108,3 +108,27 @@ def atomic_write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
 def atomic_json(path: Path, value: Any) -> None:
     """The same for a JSON value, indented for a person's eye."""
     atomic_write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+STARTED = "started_with.json"
+"""What a work that can be gone on with was begun with, in the folder of what comes of it."""
+
+
+def goes_on(folder: Path, now: dict[str, Any], other: UserError) -> bool:
+    """Remember in an empty folder what a work is made of; whether it was begun there before.
+
+    A folder with anything else in it is refused, and by `other` one where another work was begun.
+    """
+    path = folder / STARTED
+    if not path.is_file():
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} holds something else already", "Name another folder.")
+        atomic_json(path, now)
+        return False
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        before = None
+    if before != json.loads(json.dumps(now)):
+        raise other
+    return True

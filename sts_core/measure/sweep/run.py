@@ -6,7 +6,6 @@ with what is missing, and nothing is measured twice, whoever measured it. A fini
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import time
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from sts_core.errors import UserError
-from sts_core.folders import alone_in, atomic_json, disk_trouble, ensure
+from sts_core.folders import alone_in, atomic_json, disk_trouble, ensure, goes_on
 from sts_core.measure.run import run
 from sts_core.measure.sweep.arranging import (
     Arranged,
@@ -44,7 +43,7 @@ from sts_core.results.sweeps import BASELINE, COLUMNS, FORMAT, KIND, MANIFEST, r
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Hears an event's name and its details."""
-_STARTED, _UNFINISHED = "started_with.json", "measuring"
+_UNFINISHED = "measuring"
 _UNIT = "measurements"
 _WHOLE = ("n", "first", "last", "layer", "features", "seed", "power", "domains")
 _LIBRARIES = ("sts-explorer", "torch", "transformers", "sae-lens", "numpy")
@@ -72,22 +71,11 @@ def run_sweep(spec: SweepSpec, out: Path, watch: Watcher = silent, tell: Tell = 
 
 def _same_order(now: dict[str, Any], out: Path) -> bool:
     """Remember what the sweep is made of; whether it is finished. Another one in the same folder is refused."""
-    path = out / _STARTED
-    if not path.is_file():
-        if any(out.iterdir()):
-            raise UserError(f"{out} holds something else already", "Name another folder.")
-        atomic_json(path, now)
-        return False
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        before = None
-    if before != json.loads(json.dumps(now)):
-        raise UserError(
-            f"{out} holds another sweep, or one of files that have changed since",
-            "Name another folder: what is stored is not measured again.",
-        )
-    if not (out / MANIFEST).is_file():
+    other = UserError(
+        f"{out} holds another sweep, or one of files that have changed since",
+        "Name another folder: what is stored is not measured again.",
+    )
+    if not goes_on(out, now, other) or not (out / MANIFEST).is_file():
         return False
     read_sweep(out)  # refused when it was damaged
     return True

@@ -7,7 +7,6 @@ on with what a kill left, another order in the same folder is refused. A finishe
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.folders import alone_in, atomic_json, atomic_write, disk_trouble, ensure
+from sts_core.folders import alone_in, atomic_json, atomic_write, disk_trouble, ensure, goes_on
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.train.mixture.answering import Answerer, Answers, Question
 from sts_core.train.mixture.manifest import (
@@ -35,7 +34,7 @@ from sts_core.train.mixture.spec import MODEL, MixtureSpec
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Hears an event's name and its details."""
-_STARTED, _UNFINISHED = "started_with.json", "answers.part.jsonl"
+_UNFINISHED = "answers.part.jsonl"
 _LIBRARIES = ("torch", "transformers", "numpy")
 
 
@@ -67,21 +66,10 @@ def _same_order(found: Draft, out: Path) -> bool:
         "spec": found.sources.spec.to_dict(), "result": found.sources.key, "model": found.drawing.info.revision,
         "sources": {name: pool.sha256 for name, pool in found.sources.pools.items()},
     }  # fmt: skip
-    path = out / _STARTED
-    if not path.is_file():
-        if (out / MANIFEST).exists():
-            raise UserError(f"{out} holds something else already", "Name another folder.")
-        atomic_json(path, now)
-        return False
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        before = None
-    if before != json.loads(json.dumps(now)):
-        raise UserError(
-            f"{out} holds a mixture of another order, or of files that have changed since", "Name another folder."
-        )
-    if not (out / MANIFEST).is_file():
+    other = UserError(
+        f"{out} holds a mixture of another order, or of files that have changed since", "Name another folder."
+    )
+    if not goes_on(out, now, other) or not (out / MANIFEST).is_file():
         return False
     read_mixture(out)  # refused when its file was changed
     return True
