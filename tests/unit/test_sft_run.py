@@ -152,3 +152,12 @@ def test_the_prediction_cannot_be_changed_after_launch(world: tiny.World, predic
     other = run(Spec.from_dict(values), world.folder / "other")
     with pytest.raises(UserError, match="was started with the prediction"):
         done(spec_of(world, prediction=str(other.folder)), tmp_path / "run")
+
+
+def test_no_prediction_can_be_written_once_the_training_has_begun(
+    world: tiny.World, prediction: Path, tmp_path: Path
+) -> None:
+    done(spec_of(world, prediction=None), tmp_path / "run")
+    with pytest.raises(UserError, match="began without a prediction"):
+        done(spec_of(world), tmp_path / "run")
+    assert not (tmp_path / "run" / "prediction.json").exists()

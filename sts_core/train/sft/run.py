@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sts_core.errors import UserError
-from sts_core.folders import atomic_json, ensure
+from sts_core.folders import STARTED, atomic_json, ensure
 from sts_core.progress import Watcher, silent
 from sts_core.results.folder import Result
 from sts_core.results.outcomes.reading import OWN
@@ -60,6 +60,11 @@ def _foretell(spec: SftSpec, out: Path, tell: Tell) -> Path | None:
     result = Result(folder)
     path = out / PREDICTION
     if not path.is_file():
+        if (out / STARTED).is_file():
+            raise UserError(
+                "This run began without a prediction, so none can be written before its first step any more",
+                "Take the prediction out of the settings, or start a new run.",
+            )
         atomic_json(path, _told(result))
     told = json.loads(path.read_text(encoding="utf-8"))
     if told["key"] != result.manifest.get("key"):

@@ -21,7 +21,7 @@ import torch
 
 from sts_core.errors import UserError
 from sts_core.fingerprint import sha256_file
-from sts_core.folders import alone_in, atomic_json, disk_trouble, ensure
+from sts_core.folders import STARTED, alone_in, atomic_json, disk_trouble, ensure
 from sts_core.nets.describe import ModelInfo
 from sts_core.nets.device import choose_device, choose_dtype, cpu_name
 from sts_core.nets.tokenizer import load_tokenizer
@@ -35,7 +35,7 @@ from sts_core.train.sft.rows import RowSet, training_file, training_rows
 from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import AtCheckpoint, Tell
 
-MODEL, MANIFEST, _STARTED = "model", "manifest.json", "started_with.json"
+MODEL, MANIFEST = "model", "manifest.json"
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 _MAY_CHANGE = ("keep_checkpoints", "report", "prediction", "evaluate")
 """Keys that a training does not see while it runs: with others the same unfinished training goes on."""
@@ -115,7 +115,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
     plain = {key: value for key, value in spec.to_dict().items() if key not in _MAY_CHANGE}
     plain["evaluate.target_rows"] = spec.evaluate.target_rows  # decides which rows train
     now = {"spec": plain, "data": sha256_file(training_file(spec.target)), "model": info.revision}
-    path = ensure(out) / _STARTED
+    path = ensure(out) / STARTED
     if not path.is_file():
         atomic_json(path, now)
         return
