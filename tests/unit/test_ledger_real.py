@@ -13,14 +13,13 @@ from scipy import stats
 
 from sts_core.folders import jobs
 from sts_core.jobs import worker
-from sts_core.jobs.events import append_event
 from sts_core.jobs.folder import RESULT, create, load, now
 from sts_core.measure.run import run
 from sts_core.progress import silent
 from sts_core.results import Result
 from sts_core.results.actual import HALVES, read_actual
 from sts_core.results.agreement import hold_against
-from sts_core.results.ledger import CANNOT, LATE, SCORED, WAITS_EVALUATION, Entry
+from sts_core.results.ledger import SCORED, WAITS_EVALUATION, Entry
 from sts_core.results.outcomes.rows import changes, read_rows
 from sts_core.spec import Spec
 from sts_core.store.ledger import entries
@@ -107,15 +106,3 @@ def test_a_real_evaluation_afterwards_is_the_one_that_counts(world: tiny.World, 
     expected = {one.domain: one.harm for one in read_actual(again / RESULT).outcomes}
     assert entry.primary is not None
     assert {point.domain: point.harm for point in entry.primary.points} == pytest.approx(expected)
-
-
-def test_a_prediction_that_a_real_run_was_given_afterwards_does_not_count(world: tiny.World, prediction: Path) -> None:
-    """A resumed run may be given one: the spec allows it, the ledger tells it."""
-    folder = job("sft", sft_spec(world, prediction=None))
-    worker.fine_tune(load(folder), silent)
-    order = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    (folder / "spec.json").write_text(json.dumps({**order, "spec": sft_spec(world)}), encoding="utf-8")
-    append_event(folder, "resumed", attempt=2)
-    worker.fine_tune(load(folder), silent)
-    entry = only()
-    assert (entry.state, entry.why) == (CANNOT, LATE)
