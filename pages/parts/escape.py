@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from sts_core.figures.unseen import boxed
+
 _SPACE = re.compile(r"[^\S\u00a0\u202f]+")
 """All white space but that which holds a number and its unit together."""
 _MEANS_SOMETHING = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])")
 
 
 def plain(text: object) -> str:
-    """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML; on one line."""
-    return _MEANS_SOMETHING.sub(r"\\\1", _SPACE.sub(" ", str(text)).strip())
+    """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML, or turns it; on one line."""
+    return _MEANS_SOMETHING.sub(r"\\\1", boxed(_SPACE.sub(" ", str(text)).strip()))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from pages.parts.escape import plain
 from pages.parts.feature_data import tested_runs
 from pages.parts.messages import show_error
 from pages.parts.uploads import MOST_MB, uploads
@@ -74,7 +75,12 @@ def choose_actual(found: Mapping[str, Source]) -> str:
     """Draw the choice; its token, or nothing where nothing happened yet."""
     usual = next((token for token, one in found.items() if one.tested), NOTHING)
     asked = st.query_params.get(_QUERY, usual)
-    st.session_state[_FIELD] = asked if asked in (NOTHING, *found) else usual
+    if asked not in (NOTHING, *found):
+        words = f"What this link tells of, {plain(asked[:40])}, is not here; something else is shown."
+        st.toast(words, icon=":material/link_off:")
+        del st.query_params[_QUERY]
+        asked = usual
+    st.session_state[_FIELD] = asked
     picked: Any = st.selectbox(
         "What happened", [NOTHING, *found], key=_FIELD, on_change=_tell_link, width=330,
         format_func=lambda token: found[token].label if token in found else "nothing yet: the prediction alone",

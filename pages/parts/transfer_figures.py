@@ -52,8 +52,9 @@ def draw_scatter(held: Held, found: Correlation, choice: Choice, actual: Actual,
     whiskers = (
         "No errors are known." if model or not any(d.y_se or d.x_se for d in held.dots) else "± 1 s.e. where known."
     )
+    band = " Band: 95 % of the line's mean." if found.line is not None else ""
     caption = [
-        f"n = {count(found.n)} domains. {whiskers} Band: 95 % of the line's mean.{ring}",
+        f"n = {count(found.n)} domains. {whiskers}{band}{ring}",
         f"What happened: {actual.source} ({actual.metric})",
     ]
     outcome = harm_words(actual) if choice.outcome == HARM else harm_words(actual).replace("harm", "|change|", 1)

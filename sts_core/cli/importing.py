@@ -92,7 +92,10 @@ def _outcomes(
     if out is not None:
         if out.exists() and any(out.samefile(place) for place in given):
             raise UserError(f"{out} is what is being read", "Name another file.")
-        atomic_write(out, to_text(found))
+        text = to_text(found)
+        if out.exists() and not force and not (out.is_file() and out.read_bytes() == text.encode()):
+            raise UserError(f"{out} is there already, with other content", "Name another --out, or --force it.")
+        atomic_write(out, text)
     if name is not None:
         rows = before if (before / FILE).is_file() else None
         imported.keep(name, found, found[0].source, [place.name for place in given], rows, force)

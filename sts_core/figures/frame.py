@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from sts_core.figures.numbers import DASH
 from sts_core.figures.theme import LINE, SMALL_SIZE, TOKENS, Mode
+from sts_core.figures.unseen import boxed
 
 TOP, TITLE_LINE, CAPTION_LINE, AXIS = 14, 20, 17, 44
 """Pixels above the title, of its lines and the caption's, and of an axis with its words."""
@@ -97,9 +98,11 @@ def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode, miss
 
 def broken(text: str, letters: int) -> str:
     """Text in lines of at most so many letters, made safe to stand in a figure."""
-    return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, letters, break_on_hyphens=False))
+    return "<br>".join(
+        escape(line, quote=False) for line in textwrap.wrap(boxed(text), letters, break_on_hyphens=False)
+    )
 
 
 def short(name: str, longest: int = LONGEST_NAME) -> str:
     """A name's first letters, with an ellipsis where some are left out."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    return boxed(name if len(name) <= longest else name[: longest - 1] + "…")

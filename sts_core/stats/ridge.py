@@ -38,7 +38,11 @@ class LeftOut:
         self._parts = [self._prepare(gram, i) for i in range(self._n)]
 
     def predict(self, y: Numbers) -> Numbers:
-        """The prediction of every point: [outcomes, points] for y of the same shape."""
+        """The prediction of every point: [outcomes, points] for y of the same shape, of any size."""
+        size = float(np.abs(y).max(initial=0.0)) or 1.0  # squares of large values would be infinite
+        return size * self._predict(y / size)
+
+    def _predict(self, y: Numbers) -> Numbers:
         found = np.empty_like(y)
         for i, (weights, leftover) in enumerate(self._parts):
             known = np.delete(y, i, axis=1)
@@ -52,6 +56,7 @@ class LeftOut:
     def refitted(self, y: Numbers, seed: int = 0, draws: int = REFITS) -> Refitted:
         """How the predictions of y compare with those of y in other orders."""
         random = np.random.default_rng(seed)
+        y = y / (float(np.abs(y).max(initial=0.0)) or 1.0)
         shuffled = random.permuted(np.tile(y, (draws, 1)), axis=1)
         outcomes = np.concatenate([y[None], shuffled])
         predicted = self.predict(outcomes)

@@ -81,6 +81,11 @@ def test_escaped_text_holds_no_markdown(text: str) -> None:
     assert all(escaped[i - 1] == "\\" for i, letter in enumerate(escaped) if letter in "*_`<>[]$#:")
 
 
+def test_signs_that_turn_a_line_are_boxes() -> None:
+    assert plain("abc\u202edesrever\u2066 \x00\x1b ok") == "abc\ufffddesrever\ufffd \ufffd\ufffd ok"
+    assert plain("👩\u200d🚀 مرحبا 1\u202f752") == "👩\u200d🚀 مرحبا 1\u202f752"
+
+
 def test_the_child_is_asked_with_the_spec_as_a_file(
     tell_plan: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

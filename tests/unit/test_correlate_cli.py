@@ -173,6 +173,14 @@ def test_the_probes_own_p_is_right_where_the_features_say_nothing() -> None:
     assert stats.kstest([one.spearman for one in found], "uniform", alternative="greater").pvalue > 0.001
 
 
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_a_probe_does_not_depend_on_the_outcomes_size(size: float) -> None:
+    random = np.random.default_rng(3)
+    probe, y = LeftOut(random.normal(size=(14, 40))), random.normal(size=14)
+    np.testing.assert_allclose(probe.predict(size * y[None]) / size, probe.predict(y[None]), rtol=1e-9)
+    assert probe.refitted(size * y, 0, 99) == probe.refitted(y, 0, 99)
+
+
 def test_names_are_matched_and_one_sided_domains_told(planted: Path, tmp_path: Path, capsys: Any) -> None:
     changes = {name.replace(" ", "_").upper(): -i for i, name in enumerate(DOMAINS) if name != "law"}
     path = csv(tmp_path / "own.csv", {**changes, "poetry": -3.0, "target": 9.0})

@@ -354,6 +354,17 @@ def test_what_is_not_there_and_folders_of_other_things_are_told(own_cache: Path,
         run(importing, tmp_path / "csv")
 
 
+def test_another_file_is_not_written_over_unless_forced(own_cache: Path, tmp_path: Path) -> None:
+    place = tmp_path / "out.csv"
+    place.write_text("mine")
+    with pytest.raises(UserError, match="other content"):
+        run(importing, changes(tmp_path / "a.csv"), "--out", place)
+    assert place.read_text() == "mine"
+    run(importing, tmp_path / "a.csv", "--out", place, "--force")
+    run(importing, tmp_path / "a.csv", "--out", place)  # the same once more is no conflict
+    assert place.read_text() != "mine"
+
+
 def test_a_result_is_no_outcome(elsewhere: Path) -> None:
     for option in (["--name", "x"], ["--metric", "nll"], ["--out", "x.csv"]):
         with pytest.raises(UserError, match="no outcomes"):
