@@ -91,7 +91,9 @@ def test_a_program_that_is_none_of_ours_is_named_from_duckdbs_words(path: Path) 
 
 
 @pytest.mark.parametrize(
-    "note", ["", "{", "[]", '{"pid": "me"}', json.dumps({"pid": os.getpid(), "pid_started": 1.0, "brief": False})]
+    "note",
+    ["", "{", "[]", '{"pid": "me"}', json.dumps({"pid": os.getpid(), "pid_started": 1.0, "brief": False})],
+    ids=["nothing", "torn", "a list", "no number", "another time"],
 )
 def test_a_note_of_a_process_that_is_gone_stops_nobody(path: Path, note: str) -> None:
     note_of(path).write_text(note)
