@@ -172,7 +172,6 @@ def test_an_outcome_that_is_none_is_dropped_and_that_is_told(
     assert not test.exception
     assert "Nothing happened yet" in words_of(test)
     assert ["is not here; something else is shown" in words for words in told] == [True]
-    assert "actual" not in test.query_params
 
 
 def test_the_papers_changes_are_marked_as_of_another_model(app: App, result: Result) -> None:
