@@ -17,6 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from sts_core.nets.narrow import wide
+
 NAME = "sts_shared_beginning"
 _SCORES_AT_ONCE = {"cpu": 1_500_000}
 _MOST_SCORES = 400_000_000
@@ -120,6 +122,8 @@ def attend(
     if any(more.get(name) is not None for name in _OTHERS):
         raise NotImplementedError(f"attention with {', '.join(name for name in _OTHERS if more.get(name) is not None)}")
     desk: Desk = module.sts_desk  # type: ignore[assignment]
+    asked = query.dtype
+    query, key, value = wide(query, key, value)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     beginning = desk.beginning
     if desk.recording and beginning is not None:
@@ -138,9 +142,9 @@ def attend(
     if length == tokens and look.fusible(query):
         grouped = query.shape[1] != key.shape[1]
         out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=look.scale, enable_gqa=grouped)
-        return out.transpose(1, 2), None
+        return out.transpose(1, 2).to(asked), None
     at_once = max(1, min(look.most_scores // (heads * tokens * length), _MOST_KEYS // length))
-    out = query.new_empty(rows, tokens, heads, size)
+    out = query.new_empty(rows, tokens, heads, size, dtype=asked)
     for i in range(0, rows, at_once):
         some = slice(i, i + at_once)
         keys, values = key[some], value[some]

@@ -21,6 +21,7 @@ from sts_core.errors import UserError
 from sts_core.nets import kept
 from sts_core.nets.attention import Beginning, Recorded, install
 from sts_core.nets.describe import ModelInfo
+from sts_core.nets.narrow import ease_products
 from sts_core.nets.saes import check_finite, first_line
 
 
@@ -162,7 +163,8 @@ def _load(info: ModelInfo, layer: int, device: str, dtype: str, site: str) -> De
             "Save the model again as safetensors, or choose another.",
         ) from error
     check_finite(info.name, model.named_parameters(), "Save the model again.")
-    decoder = Decoder(model.to(device), layer, site)
+    ease_products(model.to(device))
+    decoder = Decoder(model, layer, site)
     decoder.check()
     return decoder
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sts_core.errors import UserError
 
+NARROW = ("bfloat16", "float16")
+"""Number formats of two bytes."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE, _KEPT = 15_000_000, 2**30
 """Bytes, of a measurement: a piece of features is above the first, a batch's own arrays are below."""
@@ -35,7 +38,14 @@ def choose_dtype(asked: str, device: str) -> str:
         return asked
     if device.startswith("cuda"):
         return "bfloat16"
-    return "bfloat16" if device == "cpu" and _cpu_has_bfloat16() else "float32"
+    return "bfloat16" if device == "cpu" and computes_natively("bfloat16", device) else "float32"
+
+
+def computes_natively(dtype: str, device: str) -> bool:
+    """Whether the device has products of this number format; what is not a processor is taken to have them."""
+    if device != "cpu" or dtype not in NARROW:
+        return True
+    return dtype == "bfloat16" and _cpu_has_bfloat16()
 
 
 def steady_memory() -> None:
@@ -104,7 +114,9 @@ def _accelerator() -> str | None:
     return "mps" if torch.backends.mps.is_available() else None
 
 
+@cache
 def _cpu_has_bfloat16() -> bool:
+    """Linux tells; where it does not, no."""
     return any(flag in _cpuinfo() for flag in ("avx512_bf16", "amx_bf16"))
 
 

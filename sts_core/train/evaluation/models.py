@@ -16,6 +16,8 @@ def load_language_model(info: ModelInfo, device: str, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from sts_core.nets.narrow import ease_products
+
     logging.disable_progress_bar()  # we tell progress ourselves
     kind = getattr(torch, dtype)
     try:
@@ -31,4 +33,5 @@ def load_language_model(info: ModelInfo, device: str, dtype: str) -> Any:
         ) from error
     hint = "Its training may have diverged: evaluate an earlier checkpoint, or save the model again."
     check_finite(info.name, model.named_parameters(), hint)
-    return model.to(device).eval()
+    ease_products(model.to(device))
+    return model.eval()
