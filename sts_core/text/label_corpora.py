@@ -50,8 +50,11 @@ def label_corpora(
     return [_corpus(SOURCE + name, find(data, base or Path()), questions, held_out) for name, data in chosen.items()]
 
 
-def target_questions(manifest: Mapping[str, Any]) -> frozenset[str]:
-    """The questions of a result's target rows, demonstrations too, by the manifest: what a label corpus leaves out."""
+def target_texts(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """The texts of a result's target rows, demonstrations too, by the manifest: what a label corpus leaves out.
+
+    Questions and answers: a corpus may hold a row as a chat, which its question begins, or its answer as plain text.
+    """
     try:
         target, used = manifest["spec"]["target"], manifest["sets"]["target"]
         numbers = {*used["demo_rows"], *used["query_rows"]}
@@ -59,7 +62,8 @@ def target_questions(manifest: Mapping[str, Any]) -> frozenset[str]:
     except (KeyError, TypeError, ValueError):
         raise UserError("The manifest does not say which target rows were used", "Measure the result again.") from None
     rows = read_rows(locate(data), columns, ("question",)).rows
-    return frozenset(row.question.strip() for row in rows if row.number in numbers)
+    used_rows = [row for row in rows if row.number in numbers]
+    return frozenset(text.strip() for row in used_rows for text in (row.question, row.answer) if text)
 
 
 def _corpus(name: str, source: Corpus, questions: frozenset[str], held_out: bool) -> Corpus:

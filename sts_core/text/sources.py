@@ -50,7 +50,7 @@ def locate(data: str, demos: bool = False) -> Path:
     if data.startswith("mmlu/") and data.removeprefix("mmlu/") in embedded.domain_names():
         name = data.removeprefix("mmlu/")
         return embedded.demo_file(name) if demos else embedded.domain_file(name)
-    if data == "gsm-symbolic":
+    if data in embedded.TRAIN_NAMES:
         return embedded.train_file(data)
     path = Path(data).expanduser()
     if path.is_file():
@@ -62,10 +62,10 @@ def locate(data: str, demos: bool = False) -> Path:
     match = _HUB_ID.fullmatch(data)
     if match and not data.startswith("mmlu/") and not path.exists():
         return _from_hub(match["id"], match["split"] or "train")
-    known = ["gsm-symbolic", *(f"mmlu/{name}" for name in embedded.domain_names())]
+    known = [*embedded.TRAIN_NAMES, *(f"mmlu/{name}" for name in embedded.domain_names())]
     raise UserError(
         f"There is no data set {data!r}{nearest(data, known)}",
-        f"Use gsm-symbolic or mmlu/… (embedded), a file ({', '.join(SUFFIXES)}), or a hub id.",
+        f"Use {', '.join(embedded.TRAIN_NAMES)} or mmlu/… (embedded), a file ({', '.join(SUFFIXES)}), or a hub id.",
     )
 
 

@@ -52,6 +52,18 @@ def test_the_training_set_holds_four_thousand_different_questions() -> None:
         assert float(row["answer"].rpartition("####")[2].replace(",", "")) == float(row["final"])
 
 
+def test_code_and_prose_to_train_on_are_questions_with_answers_each_once() -> None:
+    for name, count in (("codeio", 1_967), ("passages", 2_938)):
+        found = rows(embedded.train_file(name))
+        assert len({row["question"] for row in found}) >= 0.99 * len(found)
+        assert len(found) == count
+        assert all(row["question"].strip() and row["answer"].strip() for row in found)
+    assert [row["answer"] for row in found] == [row["text"] for row in rows(embedded.prose_file())]
+    for row in rows(embedded.train_file("codeio")):
+        assert row["answer"].startswith("```python\n")
+        assert "def main_solution(" in row["answer"]
+
+
 def test_the_tokenizer_splits_as_the_model_was_trained() -> None:
     from tokenizers import Tokenizer
 

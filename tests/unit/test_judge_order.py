@@ -31,7 +31,7 @@ from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.results.folder import Result
 from sts_core.results.labels import labels_of, read_labels, rescored_of, set_label
 from sts_core.spec import Spec
-from sts_core.text.label_corpora import label_corpora, target_questions
+from sts_core.text.label_corpora import label_corpora, target_texts
 from sts_core.text.prompts import Prompter
 from tests import tiny
 
@@ -88,7 +88,7 @@ def test_provenance_is_the_majority_corpus_of_the_ten_strongest_tokens(world: ti
     strongest_tokens: list[list[tuple[float, str]]] = [[] for _ in range(tiny.FEATURES)]
     whole = AutoModelForCausalLM.from_pretrained(world.model, dtype=torch.float32, attn_implementation="eager").eval()
     dictionary = load_sae(sae, "cpu", "float32")
-    for corpus in label_corpora(corpora_of(world), target_questions(result.manifest)):
+    for corpus in label_corpora(corpora_of(world), target_texts(result.manifest)):
         pairs = text_source(Texts(corpus.name, corpus, TOKENS), prompter, tokenizer, model.context).pairs
         assert TOKENS <= pairs.tokens < TOKENS + 80
         for pair in pairs.pairs:
@@ -146,7 +146,7 @@ def test_detection_of_provenance_is_told_by_counting(world: tiny.World, measured
     model, sae = find_model(str(world.model)), find_sae(str(world.sae))
     result = Result(measured)
     aside = read_held_out(
-        model, sae, label_corpora(corpora_of(world), target_questions(result.manifest), held_out=True),
+        model, sae, label_corpora(corpora_of(world), target_texts(result.manifest), held_out=True),
         range(tiny.FEATURES), "cpu", "float32", most_norm=result.manifest["outlier_norm"],
     )  # fmt: skip
     tested = [label for label in table if math.isfinite(label.detection)]

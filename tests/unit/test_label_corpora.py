@@ -16,7 +16,7 @@ from sts_core.text.label_corpora import (
     MOST_CHARACTERS,
     MOST_PIECES,
     label_corpora,
-    target_questions,
+    target_texts,
 )
 from tests import tiny
 
@@ -82,9 +82,9 @@ def test_a_results_own_rows_are_told_by_its_manifest(tmp_path: Path) -> None:
         "spec": {"target": {"data": str(path)}},
         "sets": {"target": {"demo_rows": [1], "query_rows": [4, 0]}},
     }
-    assert target_questions(manifest) == {rows[n]["question"] for n in (0, 1, 4)}
+    assert target_texts(manifest) == {rows[n][field] for n in (0, 1, 4) for field in ("question", "answer")}
     with pytest.raises(UserError, match="does not say which target rows"):
-        target_questions({"spec": {}})
+        target_texts({"spec": {}})
 
 
 @pytest.mark.parametrize(
