@@ -18,6 +18,7 @@ PARTS = {
     "jobs": "Jobs: orders, logs and what they left",
     "saes": "SAEs trained here",
     "imported": "Outcomes that were brought by name",
+    "evaluated": "What models were scored on before a training",
     "uploads": "Files that were brought to the page",
     "downloads": "Half-done downloads",
     "models": "Models fetched from a hub",

@@ -28,7 +28,7 @@ def ease_products(model: nn.Module) -> None:
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if isinstance(module, (nn.Linear, Conv1D)) and isinstance(weight, Tensor) and is_slow(weight):
-            module.forward = partial(_multiply, module)
+            vars(module)["forward"] = partial(_multiply, module)  # over the class's, for this one
 
 
 def _multiply(module: Any, hidden: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sts_core.errors import UserError
-from sts_core.results.outcomes.rows import changes, read_rows
+from sts_core.results.outcomes.rows import Score, changes, read_rows
+from sts_core.train.evaluation import evaluate as evaluating
 from sts_core.train.evaluation import scoring
 from sts_core.train.evaluation.evaluate import METRICS, evaluate, evaluate_live, prepare
 from sts_core.train.evaluation.sets import EvalSet, Question
@@ -208,6 +209,34 @@ def test_an_adapter_is_evaluated_over_its_base(tmp_path: Path) -> None:
         assert (change.before, change.after, change.n) == pytest.approx((old.value, new.value, old.n))
         assert change.change == pytest.approx(new.value - old.value)
     assert abs(paired["target", "nll"].change) > 1e-3
+
+
+def test_a_model_that_was_scored_before_is_not_scored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STS_CACHE", str(tmp_path / "cache"))
+    model = str(tiny.save_model(tmp_path / "model"))
+    sets = some_sets()
+
+    def told(which: list[EvalSet], **more: Any) -> tuple[list[Score], bool]:
+        """The scores, and whether a model was loaded for them."""
+        loaded: list[int] = []
+        real = evaluating.load_language_model
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluating, "load_language_model", lambda *a: loaded.append(1) or real(*a))
+            return evaluate(model, which, None, "cpu", **{"dtype": "float32", "remember": True} | more), bool(loaded)
+
+    first, loaded = told(sets[:1])
+    assert loaded
+    assert told(sets[:1]) == (first, False)
+    assert told(sets) == (evaluate(model, sets, None, "cpu", "float32"), True)  # the rest is scored, and only that
+    assert told(sets) == (evaluate(model, sets, None, "cpu", "float32"), False)
+    assert told(sets, metrics=METRICS)[1]
+    shorter = sets[0]._replace(questions=sets[0].questions[1:])
+    assert told([shorter]) == (evaluate(model, [shorter], None, "cpu", "float32"), True)
+    other = tiny.save_model(tmp_path / "other", seed=1)
+    (tmp_path / "model" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    changed, loaded = told(sets[:1])
+    assert loaded
+    assert changed != first
 
 
 def test_bfloat16_is_near(tmp_path: Path) -> None:

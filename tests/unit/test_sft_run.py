@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sts_core import folders
 from sts_core.errors import UserError
 from sts_core.measure.run import run
 from sts_core.measure.tuned import Watch
@@ -113,6 +115,7 @@ def test_killed_and_gone_on_with_it_is_the_same_run(
     world: tiny.World, prediction: Path, tmp_path: Path, moment: str
 ) -> None:
     whole = done(spec_of(world), tmp_path / "whole")
+    shutil.rmtree(folders.cache() / "evaluated")  # or the model before would not be scored a second time
 
     def watch(step: Progress) -> None:
         if step.stage == moment and step.done > 0:

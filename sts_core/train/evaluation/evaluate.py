@@ -69,17 +69,28 @@ def evaluate(
     *,
     phase: str = BEFORE,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    remember: bool = False,
 ) -> list[Score]:
     """Score a saved model: an embedded name, a folder, an adapter's folder or a hub id.
 
-    With `out`, the values of every row go to `out/rows.parquet` under this phase.
+    With `out`, the values of every row go to `out/rows.parquet` under this phase. With `remember` they are kept, and a
+    set that the same model was scored on before is not scored again.
     """
+    from sts_core.train.evaluation.remembered import score_or_recall
+
     info = find_model(model_place)
     prepared = prepare(sets, load_tokenizer(info), info.context, metrics)
     device = choose_device(device)
-    model = load_language_model(info, device, choose_dtype(dtype, device))
-    steady_memory()
-    return _finish(score_rows(model, prepared, metrics, watch, phase), out, phase)
+    how = (device, choose_dtype(dtype, device))
+
+    def load() -> Any:
+        model = load_language_model(info, *how)
+        steady_memory()
+        return model
+
+    if remember:
+        return _finish(score_or_recall(load, info, how, prepared, metrics, watch, phase), out, phase)
+    return _finish(score_rows(load(), prepared, metrics, watch, phase), out, phase)
 
 
 def evaluate_live(

@@ -160,7 +160,8 @@ def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, watch: Watcher, 
     if not wanted.domains and not wanted.target_rows:
         return
     if not _scored(out, phase):
-        evaluate(model, evaluation_sets(spec).sets, out, spec.device, spec.dtype, watch, phase=phase)
+        sets = evaluation_sets(spec).sets
+        evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase, remember=phase == BEFORE)
     frame = read_rows(out)
     own = frame[frame["phase"] == phase]
     for one in scores(RowValue(*row) for row in own[["set", "row", "metric", "value"]].itertuples(index=False)):
