@@ -57,10 +57,11 @@ def _of_n(selection: Selection, stored: Stored, result: Result, tested: dict[str
         main, side = st.columns([0.66, 0.34], gap="medium")
         with main:
             n = choose_n(sizes(folder, key))
-            held = held_with_error(folder, key, n)
-            draw_curve(found, held, n, stored)
-        with answer:
+        with answer:  # before the curve, which takes a browser longest
             say(selection, found, n)
+        held = held_with_error(folder, key, n)
+        with main:
+            draw_curve(found, held, n, stored)
         with side:
             facts(found, held, n, result.manifest.get("warnings", []))
         with below:
