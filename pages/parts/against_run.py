@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import streamlit as st
 from pages.parts.charts import picture
 from pages.parts.escape import plain
 from pages.parts.feature import choose_feature
-from pages.parts.feature_data import tested_runs
 from pages.parts.style import mode
 from sts_core.errors import UserError
 from sts_core.figures import run_words
@@ -31,9 +31,9 @@ _NAMES = ("demonstrations", "the fine-tune")
 _LABELS = {BOTH: "both", FIRST: "demonstrations alone", SECOND: "the fine-tune alone"}
 
 
-def against_run(stored: Stored, n: int) -> None:
-    """Draw it where a run was held against this result; nothing where there is none."""
-    runs = {job: f"{title} ({job})" for job, title in tested_runs(stored.key).items()}
+def against_run(stored: Stored, n: int, tested: Mapping[str, str]) -> None:
+    """Draw it for one of the runs that were held against this result, id -> title; nothing where there is none."""
+    runs = {job: f"{title} ({job})" for job, title in tested.items()}
     if not runs:
         return
     st.header("Do they really shift?", anchor=False)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from pages.parts.run_data import listing
+from pages.parts.run_data import titles
 from pages.parts.selection import Selection, open_stored
 from sts_core import folders
 from sts_core.folders import jobs
@@ -121,12 +121,11 @@ def _meanings(path: str, written: tuple[Any, ...]) -> Dictionary:
 
 def tested_runs(key: str) -> dict[str, str]:
     """Fine-tuning runs whose real shift was measured against this result: id -> title, the newest first."""
-    runs = listing()
-    found = {}
-    for job, title in zip(runs["id"], runs["title"], strict=True):
-        if (_manifest(jobs() / job / RESULT) or {}).get("prediction") == key:
-            found[str(job)] = str(title or job)
-    return found
+    return {
+        job: title
+        for job, title in titles().items()
+        if (_manifest(jobs() / job / RESULT) or {}).get("prediction") == key
+    }
 
 
 def moved_by_run(job: str, title: str, feature: int) -> Moved | None:

@@ -24,6 +24,7 @@ from sts_core.train.sft.spec import SftSpec
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "sft", "--plan")
 FILE = "run.toml"
+_DRAWN = "new_run_drawn"
 _NO_RATE = "Choose a learning rate: the paper gives none, and none suits every model."
 
 
@@ -39,30 +40,47 @@ def launch_form(selection: Selection) -> None:
 
 
 def _form(selection: Selection, mixture: Filled | None) -> None:
-    with st.expander("New run", icon=":material/add:", key="new_run", expanded=mixture is not None):
-        st.markdown(f":gray[{plain(_what(selection, mixture))}]")
-        if mixture is not None:
-            _leave_mixture()
-        foretold = _prediction(selection) if mixture is None else mixture.key if mixture.foretold else None
-        if foretold and not st.checkbox(
-            "Hold the run against this prediction", True, key="sft_foretold", bind="query-params"
-        ):
-            foretold = None
-        given = fields()
-        values = _spec(selection, given, foretold) if mixture is None else _mixed_spec(mixture, given, foretold)
-        if "learning_rate" not in values:
-            st.caption(_NO_RATE)
-            return
-        try:
-            spec = SftSpec.from_dict(values)
-        except UserError as error:
-            show_error(error)
-            return
-        # Above the code, which grows with the settings: a button must not move under a hand that presses it.
-        how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND)
-        if (plan := planned(values, how)) is not None:
-            _draw_plan(spec, plan)
-        _same_in_a_terminal(values)
+    box = st.expander(
+        "New run", icon=":material/add:", key="new_run", expanded=mixture is not None,
+        on_change="rerun" if mixture is None else "ignore",
+    )  # fmt: skip
+    # A folded form of thirty fields would be gone over by the browser with every click on the page.
+    if mixture is None and not (box.open or _begun()):
+        return
+    st.session_state[_DRAWN] = True
+    with box:
+        _draw(selection, mixture)
+
+
+def _begun() -> bool:
+    """Somebody has filled in something: this session, or whoever made the link."""
+    return st.session_state.get(_DRAWN, False) or any(name.startswith("sft_") for name in st.query_params)
+
+
+def _draw(selection: Selection, mixture: Filled | None) -> None:
+    st.markdown(f":gray[{plain(_what(selection, mixture))}]")
+    if mixture is not None:
+        _leave_mixture()
+    foretold = _prediction(selection) if mixture is None else mixture.key if mixture.foretold else None
+    if foretold and not st.checkbox(
+        "Hold the run against this prediction", True, key="sft_foretold", bind="query-params"
+    ):
+        foretold = None
+    given = fields()
+    values = _spec(selection, given, foretold) if mixture is None else _mixed_spec(mixture, given, foretold)
+    if "learning_rate" not in values:
+        st.caption(_NO_RATE)
+        return
+    try:
+        spec = SftSpec.from_dict(values)
+    except UserError as error:
+        show_error(error)
+        return
+    # Above the code, which grows with the settings: a button must not move under a hand that presses it.
+    how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND)
+    if (plan := planned(values, how)) is not None:
+        _draw_plan(spec, plan)
+    _same_in_a_terminal(values)
 
 
 def _leave_mixture() -> None:

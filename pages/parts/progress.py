@@ -17,6 +17,8 @@ from sts_core.results import Result
 
 EVERY = 0.8
 """Seconds between two looks at a running job."""
+LINE_EVERY = 2.0
+"""The same of the short line on top, which every page has: each look makes the browser go over the whole page."""
 _WATCHED = "watched_job"
 _VERBS = {"run": "Measuring", "examples": "Reading", "mix": "Making"}
 
@@ -31,7 +33,7 @@ def job_line() -> None:
         return
     job = min(working, key=lambda job: job.kind in HEAVY)
     with st.container(key="jobline", width=150):
-        st.fragment(_line, run_every=EVERY)(job.id)
+        st.fragment(_line, run_every=LINE_EVERY)(job.id)
 
 
 def job_panel(job: Job) -> None:

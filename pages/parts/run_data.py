@@ -146,6 +146,12 @@ def counts() -> Counts:
         )
 
 
+def titles() -> dict[str, str]:
+    """What the newest runs are called, by their ids."""
+    with reading.read() as view:
+        return queries.titles(view.connection, KIND)
+
+
 def listing(limit: int = 200) -> pd.DataFrame:
     """The newest runs with their last loss and its sparkline.
 

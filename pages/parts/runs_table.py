@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -22,27 +23,38 @@ STATES = {
 }
 """A sign and a word, so that neither colour nor shape carries the meaning alone."""
 MOST_COMPARED = 5
+_IDS = "runs_ids"
 
 
-def runs_table(runs: pd.DataFrame, visit: int) -> list[str]:
-    """Draw it; the ids of the rows that are picked. On another visit nothing is picked yet."""
+def runs_table(runs: pd.DataFrame, visit: int, on_pick: Callable[[], object]) -> None:
+    """Draw it; `on_pick` is called when rows are picked. On another visit nothing is picked yet."""
+    st.session_state[_IDS] = list(runs["id"])
     if runs.empty:
         show_empty("No run yet", "Start one above, or in a terminal: sts sft cache/demo/sft.toml")
-        return []
-    ids = list(runs["id"])
-    picked = st.dataframe(
+        return
+    st.dataframe(
         shown(runs),
         hide_index=True,
         height=min(38 + 35 * len(runs), 460),
         column_config=_columns(),
         placeholder=DASH,
-        key=f"runs_{visit}",
-        on_select="rerun",
+        key=_key(visit),
+        on_select=on_pick,
         selection_mode="multi-row",
         alt="Fine-tuning runs, newest first",
     )
-    rows: list[int] = picked["selection"]["rows"]
+
+
+def picked_runs(visit: int) -> list[str]:
+    """The ids of the rows that are picked in the table as it was drawn last."""
+    ids: list[str] = st.session_state.get(_IDS, [])
+    picked = st.session_state.get(_key(visit))
+    rows: list[int] = picked["selection"]["rows"] if picked else []
     return [ids[row] for row in rows if row < len(ids)]
+
+
+def _key(visit: int) -> str:
+    return f"runs_{visit}"
 
 
 def shown(runs: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from pages.parts.context import context_bar
@@ -10,7 +12,7 @@ from pages.parts.messages import show_error, told
 from pages.parts.run_compare import compare
 from pages.parts.run_data import Counts, Run, counts, listing, run
 from pages.parts.run_view import run_view
-from pages.parts.runs_table import MOST_COMPARED, runs_table
+from pages.parts.runs_table import MOST_COMPARED, picked_runs, runs_table
 from pages.parts.selection import Selection
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count
@@ -18,7 +20,7 @@ from sts_core.figures.numbers import count
 EVERY = 3.0
 """Seconds between two looks at the table while something runs."""
 _RUN, _COMPARE = "run", "compare"
-_BODY, _VISIT = "runs_body", "runs_visit"
+_BODY, _PICKED, _VISIT = "runs_body", "runs_picked", "runs_visit"
 
 
 def page() -> None:
@@ -45,7 +47,7 @@ def draw(selection: Selection) -> None:
 
 
 def overview(selection: Selection) -> None:
-    """The table, and the form that starts a run; each is redrawn by itself."""
+    """The table, the button for the rows picked in it, and the form that starts a run; each is redrawn by itself."""
     now = counts()
     with st.container(key="answer", gap="small"):
         st.title(headline(*now), anchor=False)
@@ -55,6 +57,7 @@ def overview(selection: Selection) -> None:
         )
     form = st.container()
     st.fragment(_table, run_every=EVERY if now.active else None)(now)
+    st.fragment(_picked, key=_PICKED)()
     with form:  # above the table, but drawn behind it: its many fields are folded
         st.fragment(launch_form)(selection)
 
@@ -73,16 +76,21 @@ def _table(told_above: Counts) -> None:
         now, runs = counts(), listing()
         if now != told_above:
             st.rerun()  # the title tells them too
-        picked = runs_table(runs, st.session_state.get(_VISIT, 0))
+        runs_table(runs, st.session_state.get(_VISIT, 0), partial(st.rerun, _PICKED))
         if len(runs) < now.runs:
             st.caption(f"The newest {count(len(runs))} of {count(now.runs)} runs.")
-        if not picked:
-            st.caption("Pick one run to open it, or two to five to compare them.")
-        elif len(picked) > MOST_COMPARED:
-            st.caption(f"{len(picked)} runs are picked; at most {MOST_COMPARED} can be compared.")
-        else:
-            label = "Open this run" if len(picked) == 1 else f"Compare these {len(picked)} runs"
-            st.button(label, type="primary", icon=":material/open_in_full:", on_click=_open, args=(picked,))
+
+
+def _picked() -> None:
+    """Only this is drawn anew when a row is picked: the table shows that by itself."""
+    picked = picked_runs(st.session_state.get(_VISIT, 0))
+    if not picked:
+        st.caption("Pick one run to open it, or two to five to compare them.")
+    elif len(picked) > MOST_COMPARED:
+        st.caption(f"{len(picked)} runs are picked; at most {MOST_COMPARED} can be compared.")
+    else:
+        label = "Open this run" if len(picked) == 1 else f"Compare these {len(picked)} runs"
+        st.button(label, type="primary", icon=":material/open_in_full:", on_click=_open, args=(picked,))
 
 
 def _open(jobs: list[str]) -> None:

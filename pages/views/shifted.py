@@ -6,12 +6,14 @@ import io
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.against_run import against_run
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
 from pages.parts.feature import chosen_feature
+from pages.parts.feature_data import tested_runs
 from pages.parts.feature_panel import feature_panel
 from pages.parts.measured import held_with_error, sizes, spread, target_size, whole_ranking
 from pages.parts.messages import nothing_measured, show_empty, told
@@ -22,6 +24,7 @@ from pages.parts.style import mode
 from sts_core.figures import words
 from sts_core.figures.concentration import Curve, concentration_curves
 from sts_core.figures.numbers import DASH, count, number, percent
+from sts_core.results import Result
 from sts_core.results.spread import Spread
 from sts_core.stats.jackknife import Estimate
 from sts_core.store.results import Stored
@@ -33,26 +36,47 @@ def page() -> None:
     if selection.result is None or stored is None:
         nothing_measured("the ranking of features appears here then")
         return
-    folder, key = str(stored.folder), stored.key
-    found = spread(folder, key)
-    answer = st.container(key="answer", gap="small")
-    main, side = st.columns([0.66, 0.34], gap="medium")
-    with main:
-        n = choose_n(sizes(folder, key))
+    # Looked up here: what is drawn below from within a part must have been drawn there from the beginning.
+    tested = tested_runs(stored.key)
+    above, ranked, below = st.container(), st.container(), st.container()
+    with above:
+        st.fragment(_of_n)(selection, stored, selection.result, tested, below)
+    with ranked:
+        st.fragment(_of_order)(stored)
+    with below:
+        exports(stored)
+        provenance(selection.result, stored)
+
+
+def _of_n(selection: Selection, stored: Stored, result: Result, tested: dict[str, str], below: DeltaGenerator) -> None:
+    """All that depends on N: the answer, its curve and numbers, and, further below, the runs it is held against."""
+    with told():
+        folder, key = str(stored.folder), stored.key
+        found = spread(folder, key)
+        answer = st.container(key="answer", gap="small")
+        main, side = st.columns([0.66, 0.34], gap="medium")
+        with main:
+            n = choose_n(sizes(folder, key))
+        with answer:  # before the curve, which takes a browser longest
+            say(selection, found, n)
         held = held_with_error(folder, key, n)
-        draw_curve(found, held, n, stored)
-    with answer:
-        say(selection, found, n)
-    with side:
-        facts(found, held, n, selection.result.manifest.get("warnings", []))
-    st.header("The ranking", anchor=False)
-    chosen = chosen_feature(stored, len(found.order))
-    ranking(stored, len(found.order), chosen)
-    if chosen is not None:
-        feature_panel(stored, found, chosen)
-    against_run(stored, n)
-    exports(stored)
-    provenance(selection.result, stored)
+        with main:
+            draw_curve(found, held, n, stored)
+        with side:
+            facts(found, held, n, result.manifest.get("warnings", []))
+        with below:
+            against_run(stored, n, tested)
+
+
+def _of_order(stored: Stored) -> None:
+    """The table of features, and the feature that is picked in it: another order or pick redraws these alone."""
+    with told():
+        found = spread(str(stored.folder), stored.key)
+        st.header("The ranking", anchor=False)
+        chosen = chosen_feature(stored, len(found.order))
+        ranking(stored, len(found.order), chosen)
+        if chosen is not None:
+            feature_panel(stored, found, chosen)
 
 
 def say(selection: Selection, found: Spread, n: int) -> None:

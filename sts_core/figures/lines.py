@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from sts_core.figures.frame import add_notes, add_words, frame, short
+from sts_core.figures.frame import Frame, drawn, frame, short, words
 from sts_core.figures.numbers import count, known, number
-from sts_core.figures.theme import TOKENS, Mode, blend, template
+from sts_core.figures.theme import TOKENS, Mode, blend
 
 HEIGHT, LEFT = 230, 56
 """Pixels of the plot itself, and of its left axis."""
@@ -50,15 +50,16 @@ def step_lines(
 ) -> go.Figure:
     """The series over a common axis of steps, or of what `over` names; `span` fixes the range of values, `steps` the
     axis' end."""
-    figure = go.Figure(layout={"template": template(mode)})
     shown = [one for one in series if len(one.steps)]
+    traces = []
     for one in shown:
-        _add_whiskers(figure, one) if one.points else _add_band(figure, one, mode)
-        _add_line(figure, one, mode, percent, over)
+        traces += _whiskers(one) if one.points else _band(one, mode)
+        traces.append(_line(one, mode, percent, over))
     span = span or _span(shown)
-    _add_names(figure, shown, span, mode)
-    _frame(figure, shown, title, axis, caption, mode, span, steps, percent, over)
-    return figure
+    framed = frame(title, caption)
+    axes = {"xaxis": _steps_axis(shown, steps, over), "yaxis": _values_axis(axis, span, percent)}
+    notes = [*_names(shown, span, mode), *words(framed, LEFT, mode)]
+    return drawn(traces, {**_size(shown, framed), **axes}, notes, mode)
 
 
 def places(values: Sequence[float], span: tuple[float, float], height: float, gap: float) -> list[float]:
@@ -77,108 +78,106 @@ def places(values: Sequence[float], span: tuple[float, float], height: float, ga
     return [found[order.index(i)] for i in range(len(values))]
 
 
-def _add_line(figure: go.Figure, one: Series, mode: Mode, percent: bool, over: str) -> None:
+def _line(one: Series, mode: Mode, percent: bool, over: str) -> dict[str, Any]:
     lone = len(one.steps) == 1
-    figure.add_scatter(
-        x=list(one.steps),
-        y=list(one.values),
-        mode="lines+markers" if one.points or lone else "lines",
-        line={"color": one.color, "width": 2.2 if one.dash == "solid" else 1.4, "dash": one.dash},
-        marker={"size": 8, "color": one.color, "line": {"width": 1.5, "color": TOKENS[mode].paper}},
-        hovertext=[_hover(one, i, percent, over) for i in range(len(one.steps))],
-        hoverinfo="text",
-        name=escape(one.name),
-        cliponaxis=False,
-    )
+    return {
+        "type": "scatter",
+        "x": list(one.steps),
+        "y": list(one.values),
+        "mode": "lines+markers" if one.points or lone else "lines",
+        "line": {"color": one.color, "width": 2.2 if one.dash == "solid" else 1.4, "dash": one.dash},
+        "marker": {"size": 8, "color": one.color, "line": {"width": 1.5, "color": TOKENS[mode].paper}},
+        "hovertext": [_hover(one, i, percent, over) for i in range(len(one.steps))],
+        "hoverinfo": "text",
+        "name": escape(one.name),
+        "cliponaxis": False,
+    }
 
 
-def _add_band(figure: go.Figure, one: Series, mode: Mode) -> None:
-    """Least to greatest of what a point stands for."""
+def _band(one: Series, mode: Mode) -> list[dict[str, Any]]:
+    """Least to greatest of what a point stands for; nothing where that is not known."""
     if not len(one.low):
-        return
-    figure.add_scatter(
-        x=[*one.steps, *reversed(one.steps)],
-        y=[*one.high, *reversed(one.low)],
-        fill="toself",
-        fillcolor=blend(one.color, TOKENS[mode].paper, 0.18),
-        line={"width": 0},
-        hoverinfo="skip",
-        name=f"{escape(one.name)}, least to greatest",
-    )
+        return []
+    return [
+        {
+            "type": "scatter",
+            "x": [*one.steps, *reversed(one.steps)],
+            "y": [*one.high, *reversed(one.low)],
+            "fill": "toself",
+            "fillcolor": blend(one.color, TOKENS[mode].paper, 0.18),
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "name": f"{escape(one.name)}, least to greatest",
+        }
+    ]
 
 
-def _add_whiskers(figure: go.Figure, one: Series) -> None:
+def _whiskers(one: Series) -> list[dict[str, Any]]:
+    """The interval of each point; nothing where that is not known."""
     if not len(one.low):
-        return
-    figure.add_scatter(
-        x=list(one.steps),
-        y=list(one.values),
-        mode="markers",
-        marker={"size": 0.1, "color": one.color},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": [h - v for h, v in zip(one.high, one.values, strict=True)],
-            "arrayminus": [v - w for v, w in zip(one.values, one.low, strict=True)],
-            "color": one.color,
-            "thickness": 1.4,
-            "width": 4,
-        },
-        hoverinfo="skip",
-        name=f"{escape(one.name)}, interval",
-        cliponaxis=False,
-    )
+        return []
+    return [
+        {
+            "type": "scatter",
+            "x": list(one.steps),
+            "y": list(one.values),
+            "mode": "markers",
+            "marker": {"size": 0.1, "color": one.color},
+            "error_y": {
+                "type": "data",
+                "symmetric": False,
+                "array": [h - v for h, v in zip(one.high, one.values, strict=True)],
+                "arrayminus": [v - w for v, w in zip(one.values, one.low, strict=True)],
+                "color": one.color,
+                "thickness": 1.4,
+                "width": 4,
+            },
+            "hoverinfo": "skip",
+            "name": f"{escape(one.name)}, interval",
+            "cliponaxis": False,
+        }
+    ]
 
 
-def _add_names(figure: go.Figure, series: Sequence[Series], span: tuple[float, float], mode: Mode) -> None:
-    """Each name right of its line's end."""
+def _names(series: Sequence[Series], span: tuple[float, float], mode: Mode) -> list[dict[str, Any]]:
+    """Each name right of its line's end; none for a single line."""
     if len(series) < 2:
-        return
+        return []
     ends = [min(max(one.values[-1], span[0]), span[1]) for one in series]
     beside = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 10, "yref": "y", "align": "left"}
-    add_notes(
-        figure,
-        [
-            {
-                **beside, "y": y, "text": escape(short(one.name, LONGEST_NAME), quote=False),
-                "font": {"size": 12, "color": one.color},
-            }
-            for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True)
-        ],
-    )  # fmt: skip
+    return [
+        {
+            **beside, "y": y, "text": escape(short(one.name, LONGEST_NAME), quote=False),
+            "font": {"size": 12, "color": one.color},
+        }
+        for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True)
+    ]  # fmt: skip
 
 
-def _frame(
-    figure: go.Figure,
-    series: Sequence[Series],
-    title: str,
-    axis: str,
-    caption: Sequence[str],
-    mode: Mode,
-    span: tuple[float, float],
-    steps: int | None,
-    percent: bool,
-    over: str,
-) -> None:
-    framed = frame(title, caption)
-    right = (
-        20 + LETTER * max((len(short(one.name, LONGEST_NAME)) for one in series), default=0) if len(series) > 1 else 16
-    )
-    figure.update_layout(
-        height=framed.top + HEIGHT + framed.bottom,
-        margin={"l": LEFT, "r": right, "t": framed.top, "b": framed.bottom},
-        hovermode="closest",
-    )
+def _size(series: Sequence[Series], framed: Frame) -> dict[str, Any]:
+    """Height and margins, with room for the names at the right."""
+    longest = max((len(short(one.name, LONGEST_NAME)) for one in series), default=0)
+    right = 20 + LETTER * longest if len(series) > 1 else 16
+    return {
+        "height": framed.top + HEIGHT + framed.bottom,
+        "margin": {"l": LEFT, "r": right, "t": framed.top, "b": framed.bottom},
+        "hovermode": "closest",
+    }
+
+
+def _steps_axis(series: Sequence[Series], steps: int | None, over: str) -> dict[str, Any]:
     last = max([steps or 0, *(one.steps[-1] for one in series)], default=1) or 1
-    figure.update_xaxes(
-        range=[-0.02 * last, 1.02 * last], title={"text": over, "standoff": 8}, fixedrange=True, zeroline=False,
-        nticks=7,
-    )  # fmt: skip
-    figure.update_yaxes(
-        range=list(span), title={"text": axis, "standoff": 6}, fixedrange=True, automargin=False, nticks=6,
-        tickformat=".0%" if percent else None,
-    )  # fmt: skip
-    add_words(figure, framed, LEFT, mode)
+    return {
+        "range": [-0.02 * last, 1.02 * last], "title": {"text": over, "standoff": 8}, "fixedrange": True,
+        "zeroline": False, "nticks": 7,
+    }  # fmt: skip
+
+
+def _values_axis(axis: str, span: tuple[float, float], percent: bool) -> dict[str, Any]:
+    return {
+        "range": list(span), "title": {"text": axis, "standoff": 6}, "fixedrange": True, "automargin": False,
+        "nticks": 6, "tickformat": ".0%" if percent else None,
+    }  # fmt: skip
 
 
 def _span(series: Sequence[Series]) -> tuple[float, float]:

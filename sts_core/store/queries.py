@@ -46,6 +46,12 @@ def count(connection: duckdb.DuckDBPyConnection, states: Sequence[str] = (), kin
     return int(row[0]) if row else 0
 
 
+def titles(connection: duckdb.DuckDBPyConnection, kind: str, limit: int = 200) -> dict[str, str]:
+    """Titles of the jobs of a kind, by their ids, the newest first."""
+    question = "select id, title from jobs where kind = ? order by created desc nulls last, id desc limit ?"
+    return {str(job): str(title or job) for job, title in connection.execute(question, [kind, limit]).fetchall()}
+
+
 def runs(
     connection: duckdb.DuckDBPyConnection,
     limit: int = 200,

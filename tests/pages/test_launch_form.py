@@ -40,6 +40,13 @@ def said(test: AppTest) -> str:
     return " ".join(f"{getattr(part, 'title', '')} {part.value}" for part in parts).replace("\\", "")
 
 
+def opened(app: Open, **link: str) -> AppTest:
+    """The page with its form unfolded: while it is folded it holds no field."""
+    test = app(RUNS, **link)
+    test.session_state["new_run"] = True
+    return test.run()
+
+
 def fill(test: AppTest, given: dict[str, Any]) -> AppTest:
     for key, value in given.items():
         kind = {str: "text_input", int: "number_input", bool: "checkbox"}[type(value)]
@@ -66,8 +73,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "WORKER", ("-c", "pass"))
 
 
+def test_a_folded_form_holds_no_field_unless_the_link_fills_one(app: Open) -> None:
+    assert not any(field.key == "sft_rate" for field in app(RUNS).text_input)
+    assert app(RUNS, sft_rate="3e-4").text_input(key="sft_rate").value == "3e-4"
+
+
 def test_what_is_left_empty_is_left_to_the_spec(app: Open) -> None:
-    test = fill(app(RUNS), {"sft_rate": "2e-4"})
+    test = fill(opened(app), {"sft_rate": "2e-4"})
     assert not test.exception
     assert file_of(test) == {
         "model": "smollm2-135m-instruct", "learning_rate": 0.0002, "method": "lora", "steps": 60,
@@ -77,7 +89,7 @@ def test_what_is_left_empty_is_left_to_the_spec(app: Open) -> None:
 
 
 def test_every_field_reaches_its_key(app: Open) -> None:
-    test = fill(app(RUNS), GIVEN)
+    test = fill(opened(app), GIVEN)
     assert not test.exception
     spec = SftSpec.from_dict(file_of(test))
     plain = SftSpec.from_dict({"model": "any", "learning_rate": 1e-4})
@@ -93,7 +105,7 @@ def test_every_field_reaches_its_key(app: Open) -> None:
 
 
 def test_full_has_no_adapter(app: Open) -> None:
-    test = app(RUNS)
+    test = opened(app)
     fill(test, {"sft_rate": "1e-5", "sft_rank": 4})
     test.session_state["sft_method"] = "full"
     test.run()
@@ -102,7 +114,7 @@ def test_full_has_no_adapter(app: Open) -> None:
 
 
 def test_the_papers_settings_show_in_the_fields_and_what_is_given_wins(app: Open) -> None:
-    test = fill(app(RUNS), {"sft_rate": "1e-5"})
+    test = fill(opened(app), {"sft_rate": "1e-5"})
     test.segmented_control(key="sft_preset").set_value("paper").run()
     assert not test.exception
     assert test.number_input(key="sft_batch").placeholder == "256"
@@ -128,7 +140,7 @@ def test_the_papers_settings_show_in_the_fields_and_what_is_given_wins(app: Open
     ],
 )
 def test_what_cannot_be_is_told_and_cannot_be_planned(app: Open, given: dict[str, Any], told: str) -> None:
-    test = fill(app(RUNS), given)
+    test = fill(opened(app), given)
     assert not test.exception
     assert told in said(test)
     assert not [button for button in test.button if button.label == "Plan this run"]
@@ -137,7 +149,7 @@ def test_what_cannot_be_is_told_and_cannot_be_planned(app: Open, given: dict[str
 
 @pytest.mark.usefixtures("planned", "started")
 def test_what_is_started_is_what_the_file_says(app: Open) -> None:
-    test = fill(app(RUNS), {"sft_rate": "2e-4", "sft_rank": 4})
+    test = fill(opened(app), {"sft_rate": "2e-4", "sft_rank": 4})
     asked = SftSpec.from_dict(file_of(test))
     next(button for button in test.button if button.label == "Plan this run").click().run()
     test.session_state["sft_asked"].wait(30)
@@ -155,7 +167,7 @@ def test_what_is_started_is_what_the_file_says(app: Open) -> None:
 
 @pytest.mark.usefixtures("planned")
 def test_a_plan_is_for_the_settings_it_was_made_of(app: Open) -> None:
-    test = fill(app(RUNS), {"sft_rate": "2e-4"})
+    test = fill(opened(app), {"sft_rate": "2e-4"})
     next(button for button in test.button if button.label == "Plan this run").click().run()
     test.session_state["sft_asked"].wait(30)
     assert test.run().button(key="sft_start")
@@ -166,7 +178,7 @@ def test_a_plan_is_for_the_settings_it_was_made_of(app: Open) -> None:
 def test_a_plan_that_fails_says_why_and_is_made_again(app: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = "import sys; sys.exit('error: There is no such model\\nhint: Name another')"
     monkeypatch.setattr(launch_form, "COMMAND", (sys.executable, "-c", refused))
-    test = fill(app(RUNS), {"sft_rate": "2e-4"})
+    test = fill(opened(app), {"sft_rate": "2e-4"})
     for word in ("Plan this run", "Plan again"):
         next(button for button in test.button if button.label == word).click().run()
         test.session_state["sft_asked"].wait(30)
@@ -176,7 +188,7 @@ def test_a_plan_that_fails_says_why_and_is_made_again(app: Open, monkeypatch: py
 
 def test_the_prediction_is_that_of_the_result_on_top_and_can_be_left_out(app: Open, pages_cache: Path) -> None:
     key = make_result(folders.results()).manifest["key"]
-    test = fill(app(RUNS), {"sft_rate": "2e-4"})
+    test = fill(opened(app), {"sft_rate": "2e-4"})
     assert file_of(test)["prediction"] == key
     fill(test, {"sft_foretold": False})
     assert "prediction" not in file_of(test)

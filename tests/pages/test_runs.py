@@ -106,7 +106,8 @@ def test_names_are_text(app: Open, pages_cache: Path, hostile: str) -> None:
 
 def test_a_run_needs_a_learning_rate_and_then_shows_the_command(app: Open, pages_cache: Path) -> None:
     test = app(RUNS)
-    assert "Choose a learning rate" in plain(said(test))
+    test.session_state["new_run"] = True  # unfolded
+    assert "Choose a learning rate" in plain(said(test.run()))
     test.text_input(key="sft_rate").set_value("2e-4").run()
     code = test.code[0].value
     assert "learning_rate = 0.0002" in code
