@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -172,27 +173,32 @@ def _before_after(now: Run, metric: str) -> list[dict[str, str]]:
 
 
 def _below(now: Run) -> None:
-    """What is folded: the prediction as it was written, checkpoints, note, settings, log."""
+    """What is folded, drawn once it is unfolded: the prediction as it was written, checkpoints, note, settings, log."""
     if now.prediction is not None:
-        with st.expander("The prediction, as it was written before the first step", icon=":material/lock:"):
-            st.caption(plain(f"{now.prediction['measure']}; result {now.prediction['key']}"))
-            st.json({name: now.prediction[name] for name in ("scores", "dims")}, expanded=1)
+        with _folded("The prediction, as it was written before the first step", "lock", "foretold") as foretold:
+            if foretold.open:
+                st.caption(plain(f"{now.prediction['measure']}; result {now.prediction['key']}"))
+                st.json({name: now.prediction[name] for name in ("scores", "dims")}, expanded=1)
     checkpoints = _checkpoints(now)
-    with st.expander(f"Checkpoints and artefacts ({count(len(checkpoints))})", icon=":material/inventory_2:"):
-        st.caption(plain(f"In {now.job.folder / RESULT}"))
-        if checkpoints:
-            st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
-    with st.expander(
-        "Settings and note", icon=":material/receipt_long:", key="settings", on_change="rerun"
-    ) as settings:
+    with _folded(f"Checkpoints and artefacts ({count(len(checkpoints))})", "inventory_2", "artefacts") as artefacts:
+        if artefacts.open:
+            st.caption(plain(f"In {now.job.folder / RESULT}"))
+            if checkpoints:
+                st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
+    with _folded("Settings and note", "receipt_long", "settings") as settings:
         if settings.open:
             st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
         note(now.job, now.note)
-    with st.expander("Log", icon=":material/notes:", key="log", on_change="rerun") as log:
+    with _folded("Log", "notes", "log") as log:
         if log.open:
             st.fragment(_log, run_every=EVERY if now.job.active else None)(now.job)
     if now.skipped:
         st.caption(f"{count(now.skipped)} lines of its events could not be understood and are left out.")
+
+
+def _folded(label: str, icon: str, key: str) -> Any:
+    """A fold that knows whether it is open: the browser goes over all that is in one, also while nobody looks."""
+    return st.expander(label, icon=f":material/{icon}:", key=key, on_change="rerun")
 
 
 def _log(job: Job) -> None:

@@ -59,9 +59,18 @@ def test_a_run_says_first_whether_the_prediction_came_true(app: Open, pages_cach
     assert "of 14 domains got worse" in title
     assert "In 60 steps the loss fell from" in plain(said(test))
     assert "The SAE still holds on the fine-tuned model" in plain(said(test))
-    tables = [frame.value for frame in test.dataframe]
-    assert any("Overlap@100" in table for table in tables)
-    assert any(len(table) == 15 and "Before" in table for table in tables)
+    assert any(len(frame.value) == 15 and "Before" in frame.value for frame in test.dataframe)
+
+
+def test_what_is_folded_is_drawn_once_it_is_unfolded(app: Open, pages_cache: Path) -> None:
+    test = app(RUNS, run=make_run())
+    assert not any("Overlap@100" in frame.value for frame in test.dataframe)
+    assert not test.json
+    test.session_state["artefacts"] = test.session_state["foretold"] = True
+    test.run()
+    assert not test.exception
+    assert any("Overlap@100" in frame.value for frame in test.dataframe)
+    assert len(test.json) == 1
 
 
 def test_a_failed_run_says_where_and_why(app: Open, pages_cache: Path) -> None:
