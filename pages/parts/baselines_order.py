@@ -62,7 +62,7 @@ def _choose(stored: Stored, run: Path | None) -> dict[str, Any]:
 
 def _draw_plan(stored: Stored, values: dict[str, Any], plan: dict[str, Any]) -> None:
     todo = [f"{_PARTS[one['part']]} {duration(one['seconds'])}" for one in plan["parts"] if not one["there"]]
-    parts = [f"about {duration(plan['seconds'])} on {plan['device']}", *todo]
+    parts = [f"about {duration(plan['seconds'])} on {plan['device']}", *todo] if todo else ["all of it is measured"]
     if (probe := plan.get("probe")) is not None:
         scored = sum(probe["scored"].values())
         parts.append(f"{count(probe['steps'])} steps on {count(probe['train_rows'])} rows, {count(scored)} questions")

@@ -160,6 +160,8 @@ def _plan_text(found: dict[str, Any]) -> str:
             f"{count(len(probe['scored']))} domains."
         )
     basis = "measured on this machine" if found["rate_measured_here"] else "in part a first guess for this device"
-    lines.append(f"In all about {duration(found['seconds'])} on {found['device']} ({basis}).")
+    done = all(one["there"] for one in found["parts"])
+    told = f"In all about {duration(found['seconds'])} on {found['device']} ({basis})."
+    lines.append("All of it was measured before; --fresh measures it again." if done else told)
     lines += [f"! {visible(warning)}" for warning in found["warnings"]]
     return "\n".join([table(rows), "", *lines])

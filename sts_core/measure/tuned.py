@@ -26,7 +26,7 @@ from sts_core.measure.passes import Reader, measure_set
 from sts_core.measure.plan import forward_tokens
 from sts_core.measure.resolve import resolve
 from sts_core.nets.decoder import Side, load_decoder
-from sts_core.nets.describe import ModelInfo, SaeInfo, find_model
+from sts_core.nets.describe import ModelInfo, SaeInfo, check_made_from, find_model
 from sts_core.nets.saes import load_sae
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
@@ -71,7 +71,7 @@ class Watch:
     def measure(self, tuned: str, out: Path, watch: Watcher = silent) -> Tuned:
         """Hold a saved model (a folder, an adapter's folder, a hub id) against the base; writes the folder `out`."""
         info = find_model(tuned)
-        check_fits(self._resolved.model, info)
+        check_made_from(self._resolved.model, info)
         most_norm = self.prediction.manifest.get("outlier_norm")
         sums = HoldSums(self._sae, most_norm)
         done = 0
@@ -157,15 +157,6 @@ def both_sides(model: ModelInfo, tuned: ModelInfo, sae: SaeInfo, device: str) ->
     if tuned.adapter is not None:
         return Side(changed, adapted=False), Side(changed, adapted=True)
     return load_decoder(model, sae.layer, device, "float32", sae.site), changed
-
-
-def check_fits(base: ModelInfo, tuned: ModelInfo) -> None:
-    """Refuse a model that cannot have been made from the prediction's."""
-    if (tuned.width, tuned.layers) != (base.width, base.layers):
-        raise UserError(
-            f"{tuned.name} has {tuned.layers} layers, {tuned.width} wide; {base.name} has {base.layers}, {base.width}",
-            "Name a model that was fine-tuned from the prediction's.",
-        )
 
 
 def trajectory_point(prediction: Path, tuned: Tuned, ks: Sequence[int] | None = None) -> dict[str, float]:

@@ -12,8 +12,7 @@ from sts_core.errors import UserError
 from sts_core.measure.gallery_sources import resolved_again, result_sources
 from sts_core.measure.plan import expected_rate, forward_tokens, remembered_rate
 from sts_core.measure.resolve import Resolved
-from sts_core.measure.tuned import check_fits
-from sts_core.nets.describe import ModelInfo, find_model
+from sts_core.nets.describe import ModelInfo, check_made_from, find_model
 from sts_core.nets.device import choose_device
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.results.folder import TARGET, Result
@@ -21,7 +20,7 @@ from sts_core.results.kept_baselines import AFTER, PROBE, RAW, part_path
 from sts_core.text.pairs import PairSet
 from sts_core.text.prompts import Prompter
 from sts_core.train.baselines.order import BaselinesOrder, Run, find_run, probe_spec
-from sts_core.train.evaluation.evaluate import prepare as prepare_questions
+from sts_core.train.evaluation.preparing import prepare as prepare_questions
 from sts_core.train.evaluation.sets import EvalSet, scored_set
 from sts_core.train.sft.plan import plan as plan_training
 from sts_core.train.sft.rows import mixture_of
@@ -161,7 +160,7 @@ def _target_of(run: Run) -> Any:
 
 def _check_made_from(base: ModelInfo, tuned: Tuned) -> None:
     """Refuse a model of another shape, and a run of ours that began with another model."""
-    check_fits(base, tuned.info)
+    check_made_from(base, tuned.info)
     told = tuned.run.manifest.get("model")
     began = told.get("revision") if isinstance(told, dict) else None
     if began is not None and began != base.revision:
