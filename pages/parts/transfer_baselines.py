@@ -30,6 +30,8 @@ TOOK = (
     "What it cost to know: of the scores, and of what is read from their result, the whole measurement; of the others "
     "their own pass or training, loading included."
 )
+_FIRST = ("comparison", "kind", "n", "rho", "p_rho", "took")
+"""How good and what it cost stand side by side."""
 COLUMNS = 3
 """Small figures beside each other."""
 
@@ -109,7 +111,8 @@ def _small(whole: Agreement, one: Baseline, found: Correlation, place: int) -> N
     ]
     title = f"{one.name}: ρ = {fixed(found.spearman, 2)}"
     axes = (one.name, correlation_words.harm_words(whole.actual))
-    figure = transfer_scatter(dots, found.line, found.most_influential, title, axes, (), mode(), small=True)
+    cost = (f"Took {correlation_words.cost_words(one.seconds, one.device)}.",)
+    figure = transfer_scatter(dots, found.line, found.most_influential, title, axes, cost, mode(), small=True)
     st.plotly_chart(
         figure, theme=None, key=f"baseline_{place}", alt=title, config=picture("baseline", figure.layout.height)
     )
@@ -132,8 +135,10 @@ def _row(found: Correlation) -> dict[str, Any]:
 
 def _table(table: pd.DataFrame, key: str, alt: str) -> None:
     column = st.column_config
+    first = [name for name in _FIRST if name in table]
     st.dataframe(
         table,
+        column_order=[*first, *(name for name in table if name not in first)],
         hide_index=True,
         height=HEAD + ROW * len(table),
         key=f"table_{key}",
