@@ -22,6 +22,7 @@ KINDS = {
     "examples": "Examples and names",
     "label": "Labelling",
     "mix": "Mixture",
+    "baselines": "Baselines",
 }
 """A job's kind -> what a person calls it."""
 

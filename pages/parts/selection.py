@@ -111,6 +111,8 @@ def _matching(stored: list[Stored], asked: str) -> Stored | None:
 
 
 def _one_a_key(stored: list[Stored]) -> list[Stored]:
-    """What was measured here stands before the shipped result of the same key."""
-    own = {s.key for s in stored if not s.demo}
-    return [s for s in stored if not (s.demo and s.key in own)]
+    """Of two with the same key what was measured here stands before what was shipped, also where that was imported."""
+    first: dict[str, Stored] = {}
+    for one in sorted(stored, key=lambda one: one.demo):
+        first.setdefault(one.key, one)
+    return [one for one in stored if first[one.key] is one]

@@ -1,4 +1,4 @@
-"""Starts the dashboard: `python -m pages.parts.start run app.py …` is `streamlit run app.py …`, but for three things.
+"""Starts the dashboard: `python -m pages.parts.start run app.py …` is `streamlit run app.py …`, but for four things.
 
 Streamlit takes a folder called `pages` for its older kind of multipage app until `app.py` has run once. Whoever opens a
 deep link first would find "Page not found" laid over the right page. So it is told beforehand that this is not one.
@@ -7,11 +7,16 @@ The database is taken as the server starts, so that jobs in line begin and event
 open.
 
 What the pages import is imported meanwhile too: scipy alone would keep a page's first visitor waiting for a second.
+
+When all is closed and only the interpreter is taken apart, nobody is told of it any more.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import os
+import sys
 import threading
 
 from streamlit.runtime.pages_manager import PagesManager
@@ -29,7 +34,19 @@ def read_ahead() -> None:
         importlib.import_module(name)
 
 
+def hush() -> None:
+    """Let what the interpreter's end prints go nowhere.
+
+    Threads that wait for the next request hold on to modules until then, and DuckDB's binding lists each of its own
+    objects in them as a leak: a hundred lines after every Ctrl-C, which say nothing to whoever pressed it.
+    """
+    sys.stderr.flush()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
 if __name__ == "__main__":
+    atexit.register(hush)  # before all else of ours, so that it runs after it
     PagesManager.uses_pages_directory = False
     open_early()
     threading.Thread(target=read_ahead, name="read ahead", daemon=True).start()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from pages.parts.feature_data import tested_runs
 from pages.parts.messages import show_error
 from pages.parts.uploads import MOST_MB, uploads
 from sts_core.errors import UserError
+from sts_core.figures.numbers import count
 from sts_core.folders import atomic_write, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import imported, paper
-from sts_core.results.actual import EVALUATION, PAPER, Actual, Given, read_actual
+from sts_core.results.actual import EVALUATION, PAPER, Actual, Given, read_actual, same_name
 from sts_core.results.outcomes.reading import read_outcomes
 from sts_core.results.outcomes.rows import FILE
 from sts_core.store import queries, reading
@@ -96,8 +98,8 @@ def is_fresh() -> bool:
     return bool(st.session_state.pop(_FRESH, False))
 
 
-def bring_file() -> None:
-    """Draw the fields for files of one's own."""
+def bring_file(scored: Sequence[str], brought: Actual | None) -> None:
+    """Draw the fields for files of one's own; of those `brought`, the names that only one side has."""
     with st.popover("Bring a file", icon=":material/upload_file:", type="tertiary"):
         st.caption(
             "One CSV with the columns domain and change (or before and after); or two files of lm-eval or MMLU-Pro, "
@@ -108,6 +110,22 @@ def bring_file() -> None:
         st.file_uploader("After training, for two files", key="actual_after", **common)
         if (error := st.session_state.get(_REFUSED)) is not None:
             show_error(error)
+        elif brought is not None:
+            st.caption(plain(_fits(scored, brought)))
+
+
+def _fits(scored: Sequence[str], brought: Actual) -> str:
+    """How many domains of a file are scored, and which names stand on one side only."""
+    here, there = ({same_name(name): name for name in names} for names in (
+        scored, [one.domain for one in brought.outcomes]
+    ))  # fmt: skip
+    told = [f"{count(len(here.keys() & there.keys()))} of {count(len(here))} scored domains are in it."]
+    for words, names in (
+        ("Not scored here", [name for key, name in there.items() if key not in here]),
+        ("Not in it", [name for key, name in here.items() if key not in there]),
+    ):
+        told += [f"{words}: {', '.join(names)}."] if names else []
+    return " ".join(told)
 
 
 def read(token: str, metric: str | None = None) -> Actual:
@@ -186,12 +204,11 @@ def _keep() -> None:
     token = f"{BROUGHT}{whole.hexdigest()[:16]}"
     folder = ensure(uploads() / token.removeprefix(BROUGHT))
     for i, file in enumerate(given):
-        atomic_write(folder / f"{i}-{_safe(file.name)}", file.getvalue())
+        atomic_write(ensure(folder / str(i)) / _safe(file.name), file.getvalue())
     try:
         read(token)
     except UserError as error:
-        for file in folder.iterdir():
-            file.unlink()
+        shutil.rmtree(folder)
         st.session_state[_REFUSED] = error
         return
     st.query_params[_QUERY] = token
@@ -199,9 +216,12 @@ def _keep() -> None:
 
 
 def _brought(token: str) -> list[Path]:
+    """Before, then after: each under its own name in a folder of its place; earlier versions wrote `0-name`."""
     digest = token.removeprefix(BROUGHT)
     folder = uploads() / digest
-    return sorted(folder.iterdir()) if _DIGEST.fullmatch(digest) and folder.is_dir() else []
+    if not _DIGEST.fullmatch(digest) or not folder.is_dir():
+        return []
+    return sorted([*folder.glob("[01]/*"), *(path for path in folder.glob("[01]-*") if path.is_file())])
 
 
 def _safe(name: str) -> str:
@@ -210,4 +230,4 @@ def _safe(name: str) -> str:
 
 
 def _shown(file: Path) -> str:
-    return file.name.split("-", 1)[-1]
+    return file.name if file.parent.name in ("0", "1") else file.name.split("-", 1)[-1]

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from pages.parts.baselines_order import measure_missing
 from pages.parts.charts import picture
 from pages.parts.escape import plain
 from pages.parts.messages import told
 from pages.parts.style import mode
-from pages.parts.transfer_data import Choice, paper_agreement, whole_agreement
+from pages.parts.transfer_data import Choice, paper_agreement, vectors, whole_agreement
 from pages.parts.transfer_figures import HEAD, ROW
 from sts_core.figures import correlation_words
 from sts_core.figures.numbers import DASH, fixed, p_value
 from sts_core.figures.transfer import Dot, transfer_scatter
 from sts_core.results.actual import Actual
 from sts_core.results.agreement import Agreement
-from sts_core.results.baselines import NOT_STORED, Baseline
+from sts_core.results.baselines import Baseline
+from sts_core.results.kept_baselines import stamp
 from sts_core.stats.correlation import Correlation
 from sts_core.store.results import Stored
 
+TOOK = (
+    "What it cost to know: of the scores, and of what is read from their result, the whole measurement; of the others "
+    "their own pass or training, loading included."
+)
+_FIRST = ("comparison", "kind", "n", "rho", "p_rho", "took")
+"""How good and what it cost stand side by side."""
 COLUMNS = 3
 """Small figures beside each other."""
 
@@ -36,16 +45,22 @@ def show_baselines(stored: Stored, choice: Choice, token: str, actual: Actual) -
     if not box.open:
         return
     with box, told():
-        whole = whole_agreement(str(stored.folder), stored.key, choice, token, actual.metric, actual)
+        place, measured = str(stored.folder), stamp(vectors(str(stored.folder), stored.key))
+        whole = whole_agreement(place, stored.key, choice, token, actual.metric, measured, actual)
         if (best := whole.best_baseline) is not None:
             st.markdown(f"**{plain(correlation_words.baseline_words(best[0].name, best[1]))}**")
         _comparisons(whole)
         _baselines(whole)
         _multiples(whole)
-        for name, why in NOT_STORED.items():
-            st.caption(plain(f"{DASH} {name}: {why}."))
         for note in whole.notes:
             st.caption(plain(note))
+        measure_missing(stored, whole.missing, _trained(actual))
+
+
+def _trained(actual: Actual) -> Path | None:
+    """The fine-tune that is looked at, where its model is here."""
+    folder = actual.folder
+    return folder if folder is not None and (folder / "model").is_dir() else None
 
 
 def show_paper(model: str) -> None:
@@ -63,6 +78,7 @@ def _comparisons(whole: Agreement) -> None:
             "comparison": correlation_words.comparison_title(one),
             "kind": "primary" if one.primary else "exploratory",
             **_row(one.correlation),
+            **({"took": correlation_words.cost_words(*whole.cost)} if whole.baselines else {}),
         }
         for one in whole.comparisons
     ]
@@ -71,8 +87,8 @@ def _comparisons(whole: Agreement) -> None:
 
 def _baselines(whole: Agreement) -> None:
     rows = [
-        {"comparison": one.name, "kind": "foretells" if one.foretells else "has seen the outcomes", **_row(found),
-         "what": one.words}
+        {"comparison": one.name, "kind": correlation_words.baseline_kind(one), **_row(found),
+         "took": correlation_words.cost_words(one.seconds, one.device), "what": one.words}
         for one, found in whole.baselines
     ]  # fmt: skip
     if rows:
@@ -95,7 +111,8 @@ def _small(whole: Agreement, one: Baseline, found: Correlation, place: int) -> N
     ]
     title = f"{one.name}: ρ = {fixed(found.spearman, 2)}"
     axes = (one.name, correlation_words.harm_words(whole.actual))
-    figure = transfer_scatter(dots, found.line, found.most_influential, title, axes, (), mode(), small=True)
+    cost = (f"Took {correlation_words.cost_words(one.seconds, one.device)}.",)
+    figure = transfer_scatter(dots, found.line, found.most_influential, title, axes, cost, mode(), small=True)
     st.plotly_chart(
         figure, theme=None, key=f"baseline_{place}", alt=title, config=picture("baseline", figure.layout.height)
     )
@@ -118,8 +135,10 @@ def _row(found: Correlation) -> dict[str, Any]:
 
 def _table(table: pd.DataFrame, key: str, alt: str) -> None:
     column = st.column_config
+    first = [name for name in _FIRST if name in table]
     st.dataframe(
         table,
+        column_order=[*first, *(name for name in table if name not in first)],
         hide_index=True,
         height=HEAD + ROW * len(table),
         key=f"table_{key}",
@@ -137,6 +156,7 @@ def _table(table: pd.DataFrame, key: str, alt: str) -> None:
             "left": column.TextColumn("Leave one out", help="The lowest and the highest r without one domain."),
             "most": column.TextColumn("Most influential"),
             "without": column.NumberColumn("r without it", format="%.2f"),
+            "took": column.TextColumn("Took", help=TOOK),
             "what": column.TextColumn("What it is", width="large"),
         },
         alt=alt,

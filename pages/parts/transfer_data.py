@@ -146,8 +146,14 @@ def compared(found: Correlation, choice: Choice, actual: Actual) -> Comparison:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Comparing with the baselines …")
-def whole_agreement(folder: str, key: str, choice: Choice, token: str, metric: str, _actual: Actual) -> Agreement:
-    """Every comparison and every baseline; reads all vectors, so it is made when it is asked for."""
+def whole_agreement(
+    folder: str, key: str, choice: Choice, token: str, metric: str, measured: tuple[tuple[str, int], ...],
+    _actual: Actual,
+) -> Agreement:  # fmt: skip
+    """Every comparison and every baseline; reads all vectors, so it is made when it is asked for.
+
+    `measured` is there so that baselines measured anew are read anew.
+    """
     of = vectors(folder, key)
     dims: Dims = list(choice.features) if choice.dims == "list" else choice.dims
     n = min(len(features(of, choice, _actual)), len(of.ranking))

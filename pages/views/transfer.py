@@ -14,6 +14,7 @@ from pages.parts.report_button import report_button
 from pages.parts.selection import Selection
 from pages.parts.sweep_view import sweep_section
 from pages.parts.transfer_actual import (
+    BROUGHT,
     Source,
     bring_file,
     choose_actual,
@@ -97,7 +98,7 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
             actual = actual if actual.from_paper else actual._replace(source=found[token].label)
         score = choose_score()
         outcome = choose_outcome() if actual is not None else HARM
-        bring_file()
+        bring_file(of.domains, actual if token.startswith(BROUGHT) else None)
     model = model_of(token)
     if model and actual is not None:
         of_paper(model, score, outcome, actual, answer)

@@ -13,6 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from sts_core.cli import (
+    baselines,
     catalogue,
     comparing,
     correlating,
@@ -58,6 +59,7 @@ measuring.add_to(_program)
 mixing.add_to(_program)
 comparing.add_to(_program)
 correlating.add_to(_program)
+baselines.add_to(_program)
 sweeping.add_to(_program)
 ledger.add_to(_program)
 examples.add_to(_program)

@@ -15,10 +15,12 @@ from sts_core.errors import UserError
 if TYPE_CHECKING:
     from sts_core.results.actual import Actual, Given
     from sts_core.results.agreement import Agreement
+    from sts_core.results.baselines import Baseline
     from sts_core.stats.correlation import Correlation
 
 PAPER = "paper"
 _HEADER = ("", "r", "R²", "95 % interval", "p", "Spearman", "p", "leave one out", "most influential", "r without it")
+_COST = "took"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -135,7 +137,7 @@ def _checked(actual: Actual) -> Actual:
 def _words(found: Agreement) -> str:
     """What was found, the comparisons, the domains, the baselines, what limits it all."""
     from sts_core.figures import correlation_words as words
-    from sts_core.figures.numbers import fixed, known
+    from sts_core.figures.numbers import DASH, fixed, known
 
     actual = found.actual
     first = next((c for c in found.comparisons if c.primary), None)
@@ -149,11 +151,18 @@ def _words(found: Agreement) -> str:
     if (best := found.best_baseline) is not None:
         lines.append(words.baseline_words(best[0].name, best[1]))
     blocks = [visible(f"{actual.source} ({actual.metric})"), "\n".join(visible(line) for line in lines)]
-    blocks.append(table([_HEADER, *(_row(words.comparison_title(c), c.correlation) for c in found.comparisons)]))
+    rows = [_row(words.comparison_title(c), c.correlation) for c in found.comparisons]
+    blocks.append(table([_HEADER, *rows]))
     blocks.append(_domains(found))
     if found.baselines:
-        rows = [_row(f"{b.name}{'' if b.foretells else ' (refitted p)'}", c) for b, c in found.baselines]
-        blocks.append(table([("baseline against harm", *_HEADER[1:]), *rows]))
+        rows = [(*_row(_named(b), c), words.cost_words(b.seconds, b.device)) for b, c in found.baselines]
+        blocks.append(table([("baseline against harm", *_HEADER[1:], _COST), *rows]))
+        costs = [
+            f"STS itself took {words.cost_words(*found.cost)}, as did all baselines that are read from its result."
+        ]
+        costs += [f"{DASH} {name}: {why}." for name, why in found.missing.items()]
+        costs += ["`sts baselines` measures those that need a model."] if found.missing else []
+        blocks.append("\n".join(visible(line) for line in costs))
     notes = list(found.notes)
     if actual.target is not None:
         se = actual.target.harm_se
@@ -166,6 +175,10 @@ def _words(found: Agreement) -> str:
     notes += [note for c in found.comparisons[:1] for note in c.correlation.notes]
     blocks += ["\n".join(visible(f"note: {note}") for note in dict.fromkeys(notes))] if notes else []
     return "\n\n".join(blocks)
+
+
+def _named(one: Baseline) -> str:
+    return one.name if one.foretells else f"{one.name} ({'refitted p' if one.refitted else 'after the training'})"
 
 
 def _row(title: str, c: Correlation) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from sts_core.figures.numbers import DASH, count, fixed, known, number, p_value
+from sts_core.figures.numbers import DASH, count, duration, fixed, known, number, p_value
 from sts_core.figures.words import METRICS
 from sts_core.results.actual import Actual
 from sts_core.results.agreement import HARM, PAPER8, Comparison
+from sts_core.results.baselines import Baseline
 from sts_core.results.outcomes.outcome import SHARE
 from sts_core.stats.correlation import Correlation
 from sts_core.stats.hits import Hits
@@ -79,6 +80,16 @@ def hits_words(found: Hits | None) -> str:
     by_chance = number(found.chance * found.k, 2)
     shared = count(found.shared) if found.shared == round(found.shared) else number(found.shared, 2)
     return f"{shared} of the {k} hit hardest are among the {k} highest scores (chance: {by_chance})"
+
+
+def baseline_kind(one: Baseline) -> str:
+    """Whether it could have told beforehand, and if not, why not."""
+    return "foretells" if one.foretells else "has seen the outcomes" if one.refitted else "known after the training"
+
+
+def cost_words(seconds: float | None, device: str) -> str:
+    """`2 min 52 s on cpu`."""
+    return DASH if seconds is None else f"{duration(seconds)}{f' on {device}' if device else ''}"
 
 
 def baseline_words(name: str, found: Correlation) -> str:

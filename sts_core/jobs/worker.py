@@ -124,7 +124,21 @@ def sweep(job: Job, watch: Watcher) -> str:
     return RESULT
 
 
+def measure_baselines(job: Job, watch: Watcher) -> str:
+    """`baselines`: those of METHOD 6 that need a model."""
+    from sts_core.train.baselines.order import BaselinesOrder
+    from sts_core.train.baselines.run import measure_baselines as measure_them
+
+    def tell(event: str, details: dict[str, Any]) -> None:
+        append_event(job.folder, event, **details)
+
+    fresh = bool(job.options.get("fresh", False)) and job.attempt == 1
+    measure_them(BaselinesOrder.from_dict(job.spec), watch, tell, fresh)
+    return str(Result(Path(str(job.spec["result"]))).manifest["key"])
+
+
 KINDS: dict[str, Kind] = {
+    "baselines": measure_baselines,
     "mix": mix,
     "run": measure,
     "sft": fine_tune,

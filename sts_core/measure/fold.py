@@ -44,9 +44,9 @@ class Fold:
     ) -> None:
         self._chunk = tokens_at_once(features, device)
         quantities = TARGET_SUMS if target else DOMAIN_SUMS
-        self._sums = _Sums(kept.sums if kept else SetSums.zeros(quantities, features), device)
+        self._sums = GroupSums(kept.sums if kept else SetSums.zeros(quantities, features), device)
         raw = kept.raw if kept else SetSums.zeros(TARGET_SUMS, width)
-        self._raw = _Sums(raw, device) if target and raw else None
+        self._raw = GroupSums(raw, device) if target and raw else None
         self._tokens = self._sums.start.tokens.copy()
         self._outliers = kept.outliers if kept else 0
         if kept is not None:
@@ -93,8 +93,8 @@ class Fold:
         return Measured(sums, raw, self._outliers, {arm: found.copy() for arm, found in self._examples.items()})
 
 
-class _Sums:
-    """Running sums [groups, features] a quantity, in float64 where the device has it."""
+class GroupSums:
+    """Running sums [groups, features] of the quantities it starts with, in float64 where the device has it."""
 
     def __init__(self, start: SetSums, device: torch.device) -> None:
         self.start = start
@@ -114,7 +114,8 @@ class _Sums:
         delta, scratch = self._room[0][: len(base)], self._room[1][: len(base)]
         torch.sub(other, base, out=delta)
         values = {
-            "base": lambda: base, "base_sq": lambda: torch.square(base, out=scratch), "icl": lambda: other,
+            "base": lambda: base, "base_sq": lambda: torch.square(base, out=scratch),
+            "abs_base": lambda: torch.abs(base, out=scratch), "icl": lambda: other,
             "diff": lambda: delta, "absdiff": lambda: torch.abs(delta, out=scratch),
             "sqdiff": lambda: torch.square(delta, out=scratch), "active_base": lambda: torch.gt(base, 0, out=scratch),
             "active_icl": lambda: torch.gt(other, 0, out=scratch),
@@ -124,5 +125,6 @@ class _Sums:
             total += self._widened.copy_(self._product)
 
     def read(self, tokens: np.ndarray, items: np.ndarray) -> SetSums:
+        """The sums so far, with the tokens and items of every group."""
         sums = {name: total.double().cpu().numpy().copy() for name, total in self._totals.items()}
         return SetSums(sums, tokens.astype(np.float64), items.astype(np.float64))

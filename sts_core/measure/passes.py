@@ -76,8 +76,7 @@ def measure_set(
     ran(sum(arm.prefix.length for arm in arms))
     fold = Fold(sae.cfg.d_sae, sae.cfg.d_in, target, decoder.device, before.measured if before else None, examples)
     count = len(pairs.pairs)
-    items = np.bincount([group_of(i, count) for i in range(count)], minlength=MOST_GROUPS)
-    place = places(pairs)
+    items, place = items_by_group(count), places(pairs)
     kept_at = time.monotonic()
     for number, batch in enumerate(reading_order(pairs, decoder.device), start=1):
         tokens = sum(len(getattr(p, arm.prompts).ids) - arm.prefix.length for p in batch for arm in arms)
@@ -86,7 +85,7 @@ def measure_set(
             continue
         base, other = (pooled_residuals(arm, batch) for arm in arms)
         hand_back()
-        groups = torch.tensor([group_of(place[id(p)][0], count) for p in batch for _ in range(p.pooled)])
+        groups = groups_of(batch, place)
         numbers = torch.cat([torch.arange(p.pooled) + place[id(p)][1] for p in batch]).to(base.device)
         fold.add(sae, base, other, groups.to(base.device), most_norm, numbers)
         also(base, other)
@@ -163,6 +162,16 @@ def batches(pairs: list[Pair], budget: int) -> Iterator[list[Pair]]:
         batch.append(pair)
     if batch:
         yield batch
+
+
+def items_by_group(count: int) -> np.ndarray:
+    """How many of so many queries each jackknife group holds: [groups]."""
+    return np.bincount([group_of(i, count) for i in range(count)], minlength=MOST_GROUPS)
+
+
+def groups_of(batch: list[Pair], place: dict[int, tuple[int, int]]) -> Tensor:
+    """The jackknife group of every pooled token of a batch: [tokens]; `place` is that of the batch's set."""
+    return torch.tensor([group_of(place[id(p)][0], len(place)) for p in batch for _ in range(p.pooled)])
 
 
 def places(pairs: PairSet) -> dict[int, tuple[int, int]]:

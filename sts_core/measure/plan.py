@@ -69,9 +69,7 @@ def plan(resolved: Resolved, tokenizer: Any, prompts: int = 0) -> dict[str, Any]
     """The plan as JSON values; with `prompts`, the exact prompts of the first so many queries of every set."""
     work = prepare(resolved, tokenizer, prompts)
     info, sae = resolved.model, resolved.sae
-    rate = remembered_rate(resolved) or _FIRST_GUESS[resolved.spec.run.device.split(":")[0]] * _GUESSED_FOR / max(
-        info.parameters, 1
-    )
+    rate = expected_rate(resolved)
     warnings = [*resolved.warnings, *(w for s in work.pair_sets for w in s.warnings)]
     value: dict[str, Any] = {
         "key": resolved.key,
@@ -94,6 +92,12 @@ def plan(resolved: Resolved, tokenizer: Any, prompts: int = 0) -> dict[str, Any]
     if prompts:
         value["prompts"] = [_prompt(s.name, pair) for s in work.pair_sets for pair in s.pairs[:prompts]]
     return value
+
+
+def expected_rate(resolved: Resolved) -> float:
+    """Tokens a second to plan with: what this machine reached before, else a first guess for its device."""
+    guess = _FIRST_GUESS[resolved.spec.run.device.split(":")[0]] * _GUESSED_FOR / max(resolved.model.parameters, 1)
+    return remembered_rate(resolved) or guess
 
 
 def remembered_rate(resolved: Resolved) -> float | None:

@@ -26,7 +26,7 @@ from sts_core.measure.passes import Reader, measure_set
 from sts_core.measure.plan import forward_tokens
 from sts_core.measure.resolve import resolve
 from sts_core.nets.decoder import Side, load_decoder
-from sts_core.nets.describe import ModelInfo, find_model
+from sts_core.nets.describe import ModelInfo, SaeInfo, check_made_from, find_model
 from sts_core.nets.saes import load_sae
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
@@ -71,7 +71,7 @@ class Watch:
     def measure(self, tuned: str, out: Path, watch: Watcher = silent) -> Tuned:
         """Hold a saved model (a folder, an adapter's folder, a hub id) against the base; writes the folder `out`."""
         info = find_model(tuned)
-        self._check_fits(info)
+        check_made_from(self._resolved.model, info)
         most_norm = self.prediction.manifest.get("outlier_norm")
         sums = HoldSums(self._sae, most_norm)
         done = 0
@@ -81,7 +81,7 @@ class Watch:
             done += tokens
             watch(Progress(STAGE, done, self.tokens))
 
-        base, changed = self._readers(info)
+        base, changed = both_sides(self._resolved.model, info, self._resolved.sae, self._device)
         measured = measure_set(base, self._sae, self._pairs, most_norm, True, ran, tuned=changed, also=sums.add)
         holds = sums.finish()
         try:
@@ -93,15 +93,6 @@ class Watch:
     @property
     def _device(self) -> str:
         return self._resolved.spec.run.device
-
-    def _readers(self, info: ModelInfo) -> tuple[Reader, Reader]:
-        """The base model and the changed one; an adapter is toggled on the one model, not loaded twice."""
-        sae = self._resolved.sae
-        changed = load_decoder(info, sae.layer, self._device, "float32", sae.site)
-        if info.adapter is not None:
-            return Side(changed, adapted=False), Side(changed, adapted=True)
-        base = load_decoder(self._resolved.model, sae.layer, self._device, "float32", sae.site)
-        return base, changed
 
     def _build_pairs(self) -> PairSet:
         """The very queries of the prediction."""
@@ -134,14 +125,6 @@ class Watch:
             if revision != before[what]:
                 raise UserError(f"The {what} of the prediction has changed since", "Measure the prediction again.")
 
-    def _check_fits(self, info: ModelInfo) -> None:
-        base = self._resolved.model
-        if (info.width, info.layers) != (base.width, base.layers):
-            raise UserError(
-                f"{info.name} has {info.layers} layers, {info.width} wide; {base.name} has {base.layers}, {base.width}",
-                "Name a model that was fine-tuned from the prediction's.",
-            )
-
     def _write(self, out: Path, info: ModelInfo, sums: SetSums, holds: Holds) -> None:
         ensure(out)
         columns = {name: sums.mean(quantity).astype(np.float32) for name, quantity in _COLUMNS.items()}
@@ -166,6 +149,14 @@ class Watch:
             "tokens": {"pooled": int(sums.tokens.sum())},
             "sets": {TARGET: {"query_rows": then["sets"][TARGET]["query_rows"]}},
         }
+
+
+def both_sides(model: ModelInfo, tuned: ModelInfo, sae: SaeInfo, device: str) -> tuple[Reader, Reader]:
+    """The base model and the changed one, in float32; an adapter is toggled on the one model, not loaded twice."""
+    changed = load_decoder(tuned, sae.layer, device, "float32", sae.site)
+    if tuned.adapter is not None:
+        return Side(changed, adapted=False), Side(changed, adapted=True)
+    return load_decoder(model, sae.layer, device, "float32", sae.site), changed
 
 
 def trajectory_point(prediction: Path, tuned: Tuned, ks: Sequence[int] | None = None) -> dict[str, float]:

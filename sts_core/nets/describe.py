@@ -122,6 +122,15 @@ def shipped_saes() -> list[str]:
     return sorted(f"demo/{cfg.parent.name}" for cfg in folders.DEMO.glob("*/cfg.json"))
 
 
+def check_made_from(base: ModelInfo, tuned: ModelInfo) -> None:
+    """Refuse a model that cannot have been made from the prediction's."""
+    if (tuned.width, tuned.layers) != (base.width, base.layers):
+        raise UserError(
+            f"{tuned.name} has {tuned.layers} layers, {tuned.width} wide; {base.name} has {base.layers}, {base.width}",
+            "Name a model that was fine-tuned from the prediction's.",
+        )
+
+
 def fit(model: ModelInfo, sae: SaeInfo, layer: int | None) -> list[str]:
     """Refuse a SAE that cannot read this model; return what is only worth a warning."""
     if layer is not None and layer != sae.layer:

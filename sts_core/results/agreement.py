@@ -16,8 +16,9 @@ import pandas as pd
 from sts_core.errors import UserError, nearest
 from sts_core.results import paper
 from sts_core.results.actual import PRIMARY_METRIC, Actual, Given, read_actual, run_dims, same_name
-from sts_core.results.baselines import NOT_STORED, Baseline, baselines
+from sts_core.results.baselines import NOT_STORED, Baseline, Cost, baselines, cost_of
 from sts_core.results.folder import Result
+from sts_core.results.kept_baselines import kept_baselines
 from sts_core.results.outcomes.outcome import Outcome
 from sts_core.results.scores import Dims
 from sts_core.stats.correlation import Correlation, correlate
@@ -76,6 +77,10 @@ class Agreement(NamedTuple):
     baselines: list[tuple[Baseline, Correlation]]
     """Each against signed harm over all domains."""
     notes: list[str]
+    missing: dict[str, str]
+    """Baselines of METHOD that are not among them -> why."""
+    cost: Cost
+    """Of the scores themselves."""
 
     @property
     def best_baseline(self) -> tuple[Baseline, Correlation] | None:
@@ -96,7 +101,7 @@ class Agreement(NamedTuple):
             "comparisons": [comparison.public() for comparison in self.comparisons],
             "baselines": [{**b.public(), "correlation": c.public()} for b, c in self.baselines],
             "best_baseline": best[0].name if best else None,
-            "baselines_not_stored": NOT_STORED if self.baselines else {},
+            "baselines_not_stored": self.missing, "seconds": self.cost.seconds, "device": self.cost.device,
             "notes": self.notes,
         }  # fmt: skip
 
@@ -111,9 +116,13 @@ def hold_against(
     power: int = 1,
     filters: Sequence[str] = FILTERS,
     with_baselines: bool = True,
+    measured: bool = True,
     seed: int = 0,
 ) -> Agreement:
-    """A result's scores against what happened. `dims="sft"` takes the features that the run itself shifted."""
+    """A result's scores against what happened. `dims="sft"` takes the features that the run itself shifted.
+
+    The baselines are those that the result tells and, if `measured`, those that `sts baselines` has measured for it.
+    """
     if dims == "sft":
         scores = result.scores(dims=run_dims(actual, *(ranks or (0, n))).tolist(), power=power)
     else:
@@ -121,7 +130,7 @@ def hold_against(
     standard = (n, dims, ranks, power) == (PRIMARY_N, "icl", None, 1)
     found = agree(scores, actual, filters, standard=standard, seed=seed)
     if with_baselines and found.points:
-        found.baselines.extend(_baselines(result, n, found, seed))
+        found = _with_baselines(result, n, found, measured, seed)
     if actual.from_paper:
         found.notes.append(f"The changes are not of this model: {actual.source.removeprefix('paper, ')}.")
     return found
@@ -150,7 +159,7 @@ def agree(
                 primary = primary and actual.metric == PRIMARY_METRIC
                 result = _compare(kept, score, outcome, actual.reliability, seed)
                 found.append(Comparison(score, outcome, name, primary, result))
-    return Agreement(actual, points, only_scored, only_changed, found, [], notes)
+    return Agreement(actual, points, only_scored, only_changed, found, [], notes, {}, Cost(None, ""))
 
 
 def of_paper(model: str, filters: Sequence[str] = (PAPER8,), seed: int = 0) -> Agreement:
@@ -233,16 +242,19 @@ def _compare(points: list[Point], score: str, outcome: str, reliability: float |
     )
 
 
-def _baselines(result: Result, n: int, found: Agreement, seed: int) -> list[tuple[Baseline, Correlation]]:
+def _with_baselines(result: Result, n: int, found: Agreement, measured: bool, seed: int) -> Agreement:
     harm: Mapping[str, float] = {point.domain: point.outcome.harm for point in found.points}
     names = list(harm)
-    features = len(result.shift)
+    told, missing = baselines(result.folder, min(n, len(result.shift)), harm), NOT_STORED
+    if measured:
+        kept = kept_baselines(result, found.actual.folder)
+        told, missing = [*told, *kept.baselines], kept.missing
     compared = []
-    for one in baselines(result.folder, min(n, features), harm):
+    for one in told:
         x = [one.values.get(name, float("nan")) for name in names]
         errors = [one.se.get(name) for name in names]
         compared.append((one, _refit(one, correlate(names, x, list(harm.values()), x_se=errors, seed=seed))))
-    return compared
+    return found._replace(baselines=compared, missing=missing, cost=cost_of(result))
 
 
 def _refit(one: Baseline, found: Correlation) -> Correlation:

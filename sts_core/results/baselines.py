@@ -16,19 +16,22 @@ from safetensors import SafetensorError, safe_open
 
 from sts_core.errors import UserError
 from sts_core.results.folder import TARGET, Result
+from sts_core.spec_checks import is_number
 from sts_core.stats.jackknife import Estimate, delete_one_group, mean_per_token
 from sts_core.stats.ranking import top
 from sts_core.stats.ridge import LeftOut, Refitted
 
 Numbers = NDArray[np.float64]
 
+RAW_LEVEL, RAW_SIMILARITY = "raw activation", "raw similarity"
+BEFORE_AFTER, LORA_PROBE = "similarity before and after", "short LoRA probe"
 NOT_STORED = {
-    "raw activation": "needs the model: a result keeps the features of the domains' questions, not their residuals",
-    "raw similarity": "needs the model: a result keeps the features of the domains' questions, not their residuals",
-    "similarity before and after": "needs a pass of the fine-tuned model over the domains",
-    "short LoRA probe": "needs a training of some steps",
+    RAW_LEVEL: "needs the model: a result keeps the features of the domains' questions, not their residuals",
+    RAW_SIMILARITY: "needs the model: a result keeps the features of the domains' questions, not their residuals",
+    BEFORE_AFTER: "needs a pass of the fine-tuned model over the domains",
+    LORA_PROBE: "needs a training of some steps",
 }
-"""METHOD's other baselines -> why a result folder alone cannot tell them."""
+"""METHOD's other baselines -> why a result folder alone cannot tell them; `sts baselines` measures them."""
 FEWEST_FOR_RIDGE = 5
 
 
@@ -44,10 +47,21 @@ class Baseline(NamedTuple):
     """Whether it is known before the training."""
     refitted: Refitted | None = None
     """Its own p, where it is fitted to the outcomes: an ordinary permutation p would be wrong."""
+    seconds: float | None = None
+    """What it cost: of the result's own measurement where it is read from that; None where nobody took the time."""
+    device: str = ""
+    """Where those seconds were spent."""
 
     def public(self) -> dict[str, Any]:
         """The same for JSON."""
         return {**self._asdict(), "refitted": None if self.refitted is None else self.refitted._asdict()}
+
+
+class Cost(NamedTuple):
+    """Seconds, and the device that they were spent on."""
+
+    seconds: float | None
+    device: str
 
 
 def baselines(folder: Path, n: int = 100, harm: Mapping[str, float] | None = None) -> list[Baseline]:
@@ -55,7 +69,15 @@ def baselines(folder: Path, n: int = 100, harm: Mapping[str, float] | None = Non
     stored = _Stored(folder)
     found = [all_features(stored), all_features_moved(stored), busiest_features(stored, n), similarity(stored)]
     probe = ridge_probe(stored, harm) if harm else None
-    return [*found, probe] if probe else found
+    cost = cost_of(Result(folder))
+    return [one._replace(seconds=cost.seconds, device=cost.device) for one in (*found, probe) if one is not None]
+
+
+def cost_of(result: Result) -> Cost:
+    """What measuring a result took: the price of its scores, and of all that is read from its vectors."""
+    seconds, device = result.manifest.get("seconds"), result.manifest.get("device")
+    known = float(seconds) if isinstance(seconds, int | float) and is_number(seconds) else None
+    return Cost(known, device if isinstance(device, str) else "")
 
 
 def all_features(stored: _Stored) -> Baseline:

@@ -21,7 +21,8 @@ class SetSums:
     """Per quantity a sum [groups, features] over tokens; beside them tokens and items a group."""
 
     sums: dict[str, Array]
-    """`base` Σh, `base_sq` Σh², `icl` Σh′, `absdiff` Σ|Δ|, `sqdiff` ΣΔ², `diff` ΣΔ, `active_*` tokens with h > 0."""
+    """`base` Σh, `base_sq` Σh², `icl` Σh′, `absdiff` Σ|Δ|, `sqdiff` ΣΔ², `diff` ΣΔ, `active_*` tokens with h > 0,
+    `abs_base` Σ|h|."""
     tokens: Array
     items: Array
 

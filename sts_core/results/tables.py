@@ -51,9 +51,10 @@ def agreement_tables(found: Agreement) -> dict[str, pa.Table]:
         for c in found.comparisons
     ]
     simple = [
-        {"baseline": one.name, "foretells": one.foretells, **_numbers(correlation)}
+        {"baseline": one.name, "foretells": one.foretells, **_numbers(correlation), "seconds": one.seconds,
+         "device": one.device}
         for one, correlation in found.baselines
-    ]
+    ]  # fmt: skip
     tables = {"points": _table(told["points"]), "correlations": _table(rows)}
     return tables | ({"baselines": _table(simple)} if simple else {})
 

@@ -33,7 +33,7 @@ class Stored(NamedTuple):
     finished: datetime
     """In UTC."""
     demo: bool
-    """Shipped with the program, not measured here."""
+    """Shipped with the program, not measured here: the very one, or a copy that was imported."""
 
     @property
     def title(self) -> str:
@@ -71,12 +71,12 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 def _stored() -> Iterator[Stored]:
     own = [entry for entry in results().iterdir() if not entry.name.startswith(".")]
+    shipped = _manifest(_demo())
     for folder in (*own, _demo()):
-        manifest = _manifest(folder)
-        is_demo = folder == _demo()
-        if manifest is None or not (is_demo or manifest.get("key") == folder.name):
+        manifest = shipped if folder == _demo() else _manifest(folder)
+        if manifest is None or not (folder == _demo() or manifest.get("key") == folder.name):
             continue
-        if (stored := _read(manifest, folder, is_demo)) is not None:
+        if (stored := _read(manifest, folder, demo=manifest == shipped)) is not None:  # imported, it is still the demo
             yield stored
 
 

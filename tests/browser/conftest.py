@@ -92,6 +92,7 @@ def running_dashboard(folder: Path) -> Iterator[Dashboard]:
         process.wait(10)
     said = log.read_text(errors="replace")
     assert not OUR_CODE.search(said), said
+    assert "leaked" not in said, said
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

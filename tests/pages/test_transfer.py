@@ -204,6 +204,22 @@ def test_a_brought_file_is_held_against_the_scores(app: App, result: Result) -> 
     assert "File: mine.csv" in str(test.selectbox(key="actual_field").options)
 
 
+def test_a_brought_file_keeps_its_name_and_says_which_domains_it_shares(app: App, result: Result) -> None:
+    known = [f"{name},{-0.01 * i}" for i, name in enumerate(all_domains()) if name != "law"]
+    text = "\n".join(["domain,change", *known, "poetry,-0.3", "chess,0.1"])
+    test = app(PAGE)
+    test.file_uploader(key="actual_before").upload("my changes.csv", text.encode(), "text/csv").run()
+    assert not test.exception
+    said = words_of(test)
+    assert "13 of 14 scored domains are in it. Not scored here: poetry, chess. Not in it: law." in said
+    assert "File: my changes.csv" in str(test.selectbox(key="actual_field").options)
+    token = str(test.selectbox(key="actual_field").value)
+    assert read_actual(transfer_actual.given_of(token)).source == "my changes.csv"
+    test.file_uploader(key="actual_before").set_value(("wrong.csv", b"a,b\n1,2\n", "text/csv")).run()
+    assert "wrong.csv has no column" in " ".join(str(error.proto) for error in test.error).replace("\\", "")
+    assert len(list(transfer_actual.uploads().iterdir())) == 1
+
+
 def test_the_metric_of_the_outcome_can_be_chosen(app: App, result: Result) -> None:
     evaluated_run()
     test = app(PAGE, measured="accuracy", outcome="size of change")

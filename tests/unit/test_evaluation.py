@@ -14,8 +14,10 @@ from sts_core.errors import UserError
 from sts_core.results.outcomes.rows import Score, changes, read_rows
 from sts_core.train.evaluation import evaluate as evaluating
 from sts_core.train.evaluation import scoring
-from sts_core.train.evaluation.evaluate import METRICS, evaluate, evaluate_live, prepare
+from sts_core.train.evaluation.evaluate import evaluate, evaluate_live
+from sts_core.train.evaluation.preparing import prepare
 from sts_core.train.evaluation.sets import EvalSet, Question
+from sts_core.train.evaluation.spec import METRICS
 from tests import tiny
 
 OPTIONS = ("a green train", "the river", "seven stones and a cloud", "winter")

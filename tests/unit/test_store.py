@@ -216,6 +216,14 @@ def test_a_manifest_that_lacks_what_a_list_needs_is_passed_over(make: Make, dama
     assert [entry.key for entry in store.listing()] == ["good"]
 
 
+def test_a_copy_of_the_demo_is_still_the_demo_and_one_measured_here_is_not(make: Make) -> None:
+    demo = make("demo", "demo/result")
+    copy = store.keep(demo)
+    assert {(entry.folder, entry.demo) for entry in store.listing()} == {(demo, True), (copy, True)}
+    make("demo", "demo/result", finished="2026-03-01T00:00:00Z")  # now the copy is what another day has measured
+    assert {(entry.folder, entry.demo) for entry in store.listing()} == {(demo, True), (copy, False)}
+
+
 def test_a_result_is_opened_by_its_key_the_demo_included(make: Make) -> None:
     demo = make("demo", "demo/result")
     assert store.open_result("demo").folder == demo

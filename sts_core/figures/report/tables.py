@@ -7,13 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from sts_core.figures.correlation_words import comparison_title, harm_words, interval_words
+from sts_core.figures.correlation_words import (
+    baseline_kind,
+    comparison_title,
+    cost_words,
+    harm_words,
+    interval_words,
+)
 from sts_core.figures.feature_words import JUDGES
 from sts_core.figures.numbers import DASH, column_decimals, count, fixed, number, p_value, percent, signed, with_error
 from sts_core.figures.report.gathering import Feature, Gathered
 from sts_core.figures.report.ink import shown
 from sts_core.figures.run_words import NULL_NAMES
-from sts_core.results.baselines import NOT_STORED
 from sts_core.stats.correlation import Correlation
 
 Row = Sequence[str]
@@ -85,12 +90,16 @@ def baselines(found: Gathered) -> str:
     if found.agreement is None or not found.agreement.baselines:
         return ""
     rows = [
-        (f"{one.name}{'' if one.foretells else ' (has seen the outcomes)'}", *_numbers(c))
+        (f"{one.name}{'' if one.foretells else f' ({baseline_kind(one)})'}", *_numbers(c),
+         cost_words(one.seconds, one.device))
         for one, c in found.agreement.baselines
-    ]
-    missing = ", ".join(NOT_STORED)
-    caption = f"Baselines against harm over all domains. Not measured here: {missing}."
-    return table(caption, ("Baseline", *_HEAD), rows, words=(8,))
+    ]  # fmt: skip
+    missing = ", ".join(found.agreement.missing)
+    caption = (
+        "Baselines against harm over all domains, and what each cost to know; STS and all that is read from its result "
+        f"took {cost_words(*found.agreement.cost)}." + (f" Not measured here: {missing}." if missing else "")
+    )
+    return table(caption, ("Baseline", *_HEAD, "Took"), rows, words=(8, 10))
 
 
 def overlaps(found: Gathered) -> str:

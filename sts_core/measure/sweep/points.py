@@ -108,7 +108,7 @@ class Points:
         if actual is None:
             return []
         sizes = list(dict.fromkeys(choice.size for choice in asked))
-        held = hold_against(self._result, actual, n=sizes[0], filters=(ALL,))
+        held = hold_against(self._result, actual, n=sizes[0], filters=(ALL,), measured=False)
         found = [(one.name, sizes[0] if one.name == BY_SIZE else None, c) for one, c in held.baselines]
         seen = {one.name for one, _ in held.baselines if not one.foretells}
         harm = {point.domain: point.outcome.harm for point in held.points}

@@ -146,6 +146,7 @@ class SweepSpec:
         """
         known_keys(values, [f.name for f in fields(cls)], "the spec")
         given = dict(values)
+        _refuse_empty(given)
         if "saes" in given and isinstance(given["saes"], list | tuple):
             given["saes"] = [located(one, base) for one in given["saes"]]
         given["base"] = _base(given, base, changes)
@@ -185,6 +186,15 @@ def _base(given: Mapping[str, Any], beside: Path | None, changes: Iterable[str])
     for change in changes:
         apply_change(table, change)
     return Spec.from_dict(table, beside)
+
+
+def _refuse_empty(given: Mapping[str, Any]) -> None:
+    """A list of nothing would be swept over as if it had been left out."""
+    for name in ("saes", "seeds", "pools", "powers", *(() if given.get("rank_bands") else ("n",))):
+        if isinstance(value := given.get(name), list | tuple) and not value:
+            raise UserError(
+                f"{name} is an empty list", f"Name something, as in {name} = {_EXAMPLES[name]}, or leave it out."
+            )
 
 
 def _actual(value: Any, base: Path | None) -> Any:

@@ -15,48 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from sts_core.errors import UserError, nearest
 from sts_core.nets.describe import find_model
 from sts_core.nets.device import choose_device, choose_dtype, steady_memory
 from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.results.outcomes.rows import BEFORE, RowValue, Score, scores, write_rows
 from sts_core.train.evaluation.models import load_language_model
-from sts_core.train.evaluation.pieces import Asked, Writer
+from sts_core.train.evaluation.pieces import Asked
+from sts_core.train.evaluation.preparing import Prepared, prepare
 from sts_core.train.evaluation.scoring import Scored, Scorer
-from sts_core.train.evaluation.sets import EvalSet, names
-from sts_core.train.evaluation.spec import DEFAULT_METRICS, METRICS
-
-
-class Prepared(NamedTuple):
-    """The questions of all sets as token ids, and why some are left out."""
-
-    asked: dict[str, list[Asked]]
-    dropped: dict[str, dict[str, int]]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that go through the model."""
-        return sum(len(piece.ids) - 1 for asked in self.asked.values() for one in asked for piece in one.pieces)
-
-
-def prepare(
-    sets: Sequence[EvalSet], tokenizer: Any, context: int, metrics: Sequence[str] = DEFAULT_METRICS
-) -> Prepared:
-    """Write every question with this tokenizer; a set of which nothing can be asked is refused."""
-    names(sets)
-    check_metrics(metrics)
-    writer = Writer(tokenizer, context)
-    prepared = Prepared({}, {})
-    for one in sets:
-        asked, dropped = writer.ask(one, "nll_text" in metrics)
-        if not asked:
-            reasons = ", ".join(f"{reason}: {n}" for reason, n in dropped.items())
-            raise UserError(f"{one.name}: no row can be asked ({reasons})", "Check the rows, or lower demos.")
-        prepared.asked[one.name], prepared.dropped[one.name] = asked, dropped
-    return prepared
+from sts_core.train.evaluation.sets import EvalSet
+from sts_core.train.evaluation.spec import DEFAULT_METRICS
 
 
 def evaluate(
@@ -126,17 +97,6 @@ def score_rows(
 
             found += _score_set(scorer, name, asked, metrics, ran)
     return found
-
-
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse a metric that is not known."""
-    unknown = next((metric for metric in metrics if metric not in METRICS), None)
-    if unknown is not None or not metrics:
-        close = nearest(str(unknown), METRICS) if metrics else ""
-        raise UserError(
-            f"There is no metric {unknown!r}{close}" if metrics else "No metric is asked for",
-            f"Choose from: {', '.join(METRICS)}.",
-        )
 
 
 def _score_set(

@@ -24,9 +24,10 @@ from sts_core.progress import Progress, Watcher, silent
 from sts_core.results.outcomes.outcome import Level, Outcome, pair
 from sts_core.results.outcomes.reading import OWN, own_outcomes
 from sts_core.results.outcomes.rows import AFTER, BEFORE, Score, scores, write_rows
-from sts_core.train.evaluation.evaluate import Prepared, prepare, score_rows
+from sts_core.train.evaluation.evaluate import score_rows
 from sts_core.train.evaluation.harness import check_tasks, run_harness
 from sts_core.train.evaluation.models import load_language_model
+from sts_core.train.evaluation.preparing import Prepared, prepare
 from sts_core.train.evaluation.sets import EvalSet
 from sts_core.train.evaluation.spec import EvalSpec
 

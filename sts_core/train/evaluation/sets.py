@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from sts_core.errors import UserError
@@ -65,6 +65,17 @@ def target_set(
     """The last `rows` of the target set's kept half, which `held_out` keeps from training on their `answer`."""
     kept = [held_out(reading, rows).evaluated for reading in readings(spec)]
     return _set(spec, _common(kept), rows, demos, seed, worked=answer == "cot")
+
+
+def scored_set(spec: DataSpec, queried: Sequence[int], rows: int = ROWS) -> EvalSet | None:
+    """The first `rows` of the record numbers that a measurement queried and that have an answer; None where none has.
+
+    They are of the half that is never evaluated: what may be looked at before a training.
+    """
+    there = {row.number: row for row in read_rows(locate(spec.data), spec.columns, ("question",)).rows}
+    asked = [as_question(there[number]) for number in queried if number in there]
+    questions = tuple(question for question in asked if question is not None)[:rows]
+    return EvalSet(spec.name, questions) if questions else None
 
 
 def as_question(row: Row, worked: bool = False) -> Question | None:
