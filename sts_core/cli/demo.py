@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="The embedded bundle, and everything the demo shows.", no_args_is_help=True)
     group.command("fetch")(fetch)
     group.command("rebuild")(rebuild)
+    group.command("keep")(keep)
     app.add_typer(group, name="demo")
 
 
@@ -42,6 +43,22 @@ def fetch(
     finally:
         tell.end()
     typer.echo(f"The embedded bundle is {'here' if there else 'ready'}: {folder}", err=True)
+
+
+def keep(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="A finished fine-tune, by its id or the end of it.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Put it there anew where it is already.")] = False,
+) -> None:
+    """Put a finished fine-tune among the runs that ship with the demo, without its weights and without this machine.
+
+    Example: sts demo keep 20261129-101500-000000-abcdef
+    """
+    from sts_core.figures.numbers import size
+    from sts_core.jobs.folder import meant
+    from sts_core.jobs.shipping import keep as put
+
+    kept = put(meant(job), replace)
+    typer.echo(f"{kept.folder}: {size(kept.bytes)}")
 
 
 def rebuild() -> None:

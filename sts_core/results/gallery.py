@@ -195,9 +195,15 @@ def open_gallery(folder: Path) -> Gallery:
 
 
 def gallery_of(result: Path) -> Path | None:
-    """Where the gallery of a result lies, for all its features; None when there is none."""
+    """Where the gallery of a result lies, for all its features; None when there is none.
+
+    Of a result that ships the one made here stands before the shipped one, which holds fewer examples.
+    """
     key = str(Result(result).manifest.get("key"))
-    return next((folder for folder in (result / "gallery", home() / key) if key_of(folder) == key), None)
+    places = [result / "gallery", home() / key]
+    if result.is_relative_to(folders.DEMO):
+        places.reverse()
+    return next((folder for folder in places if key_of(folder) == key), None)
 
 
 def gallery_for(result: Path, features: list[int], sources: Sequence[str] | None = None) -> Path | None:
