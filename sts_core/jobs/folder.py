@@ -172,6 +172,11 @@ def demo_names() -> list[str]:
     return [name for name in _names(demo_runs()) if in_demo(folders.job(name))] if shows_demo_runs() else []
 
 
+def shipped_jobs() -> list[Job]:
+    """All jobs that ship, also those that are hidden or this machine's too, newest first."""
+    return [load(demo_runs() / name) for name in _names(demo_runs())] if demo_runs().is_dir() else []
+
+
 def _names(place: Path) -> list[str]:
     return sorted((e.name for e in place.iterdir() if ID.fullmatch(e.name) and e.is_dir()), reverse=True)
 

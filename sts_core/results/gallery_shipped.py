@@ -67,7 +67,7 @@ def ship(gallery: Path, place: Path, texts: Mapping[str, Where], amount: Amount 
     held = open_gallery(gallery)
     rows = RowTexts(gallery, held.manifest)
     left_out = {
-        str(source["name"]): "its text depends on the Python that runs, so it cannot be referred to"
+        str(source["name"]): "the bundle does not hold its text"
         for source in held.manifest["sources"]
         if not source.get("file") and source["name"] not in texts
     }
@@ -113,7 +113,8 @@ def _references(
 ) -> tuple[dict[tuple[str, int], Reference], int]:
     """Where each row's text lies and how it is cut; and how many examples have none."""
     pieces = (manifest.get("prompt") or {}).get("pieces") or ["", ""]
-    records = {name: _records(where) for name, where in texts.items()}
+    there = [str(source["name"]) for source in manifest["sources"]]
+    records = {name: _records(where) for name, where in texts.items() if name in there}
     found: dict[tuple[str, int], Reference] = {}
     wanted = _rows_of(kept)
     for source, row in dict.fromkeys(wanted):
