@@ -97,6 +97,16 @@ class Gallery:
         """`base`, `icl`, and the fine-tuned runs by their names."""
         return list(self.manifest["arms"])
 
+    @property
+    def shipped(self) -> str:
+        """What a gallery that ships leaves out, in a sentence; empty for one that was made here."""
+        told = self.manifest.get("shipped")
+        if not isinstance(told, dict):
+            return ""
+        left_out = ", ".join(told.get("left_out", {}))
+        without = f", without those of {left_out}, whose text does not ship" if left_out else ""
+        return f"These examples ship with the demo: the strongest few of each set{without}; values around are rounded."
+
     def holds(self, feature: int) -> bool:
         """Whether this feature was looked at: all are, unless the gallery was made for a list."""
         kept = self.manifest.get("kept")

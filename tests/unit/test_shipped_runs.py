@@ -251,3 +251,30 @@ def test_a_mixture_ships_as_its_manifest(demo: Path, tmp_path: Path) -> None:
     assert json.loads((kept.folder / "mixture" / "manifest.json").read_text())["result"]["folder"] == "demo/result"
     assert folder_of("demo/../../etc/manifest.json") == Path("demo/../../etc")  # no way out of the demo's folder
     assert read_events(folder)[0]["event"] == "created"
+
+
+def test_a_real_mixture_is_made_again_from_its_sources(
+    demo: Path, bundle_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows come out byte for byte where only its manifest ships, so that such a run can be done once more."""
+    from sts_core.train.mixture.manifest import read_mixture
+    from sts_core.train.mixture.run import run_mixture
+    from sts_core.train.mixture.spec import MixtureSpec
+    from sts_core.train.sft.rows import mixture_of, training_sha256
+    from sts_core.train.sft.spec import SftSpec
+
+    with monkeypatch.context() as patch:  # made with what really ships
+        patch.setattr(folders, "DEMO", folders.PROJECT / "cache" / "demo")
+        spec = {"result": str(folders.DEMO / "result"), "budget": 14, "target": {"rows": 20}}
+        mixture = run_mixture(MixtureSpec.from_dict(spec), tmp_path / "mixed")
+    folder = finished(demo, target={"data": str(mixture / "manifest.json")})
+    kept = keep(folder.name)
+    asked = json.loads((kept.folder / "spec.json").read_text())["spec"]
+    target = SftSpec.from_dict({"model": "m", "learning_rate": 0.1, "steps": 1, "target": asked["target"]}).target
+    again = mixture_of(target)
+    assert again is not None
+    assert again.rows == read_mixture(mixture).rows
+    assert training_sha256(target) == again.sha256
+    assert not (kept.folder / "mixture" / "mixture.jsonl").exists()
+    texts = "".join(path.read_text() for path in kept.folder.rglob("*.json*"))
+    assert not [row.question for row in again.rows if row.question[:60] in texts]
