@@ -1,4 +1,4 @@
-"""`sts demo fetch`, `rebuild`, `keep`: the embedded bundle, and everything the demo shows."""
+"""`sts demo fetch`, `rebuild`, `keep`, `examples`: the embedded bundle, and everything the demo shows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("fetch")(fetch)
     group.command("rebuild")(rebuild)
     group.command("keep")(keep)
+    group.command("examples")(examples)
     app.add_typer(group, name="demo")
 
 
@@ -55,6 +56,21 @@ def keep(
 
     kept = put(meant(job), replace)
     typer.echo(f"{kept.folder}: {size(kept.bytes)}")
+
+
+def examples(
+    replace: Annotated[bool, typer.Option("--replace", help="Put others in the place of those that ship.")] = False,
+) -> None:
+    """Gather where the features of the result that ships fire, their names and what they write, and ship them with it.
+
+    Every text is kept by reference into the bundle; a corpus that is not in it is left out. What was gathered before,
+    here or by a call that was stopped, is not gathered again.
+
+    Example: sts demo examples
+    """
+    from sts_core.cli import rebuilding
+
+    rebuilding.examples(replace)
 
 
 def rebuild(

@@ -25,11 +25,13 @@ from sts_core.cli import demo_words
 from sts_core.cli.finetuning import followed, start
 from sts_core.cli.telling import Teller, print_json
 from sts_core.errors import UserError
+from sts_core.figures.numbers import size
 from sts_core.folders import atomic_json, ensure
 from sts_core.results.folder import Result
 
 if TYPE_CHECKING:
     from sts_core.jobs.folder import Job
+    from sts_core.results.gallery_shipped import Shipped
     from sts_core.train.sft.spec import SftSpec
 
 SMALL, FULL = "small", "full"
@@ -59,7 +61,7 @@ def rebuild(budget: str, draft: Path, fresh: bool, replace: bool, as_json: bool)
     jobs = {}
     if budget == FULL:
         with _timed(draft, "gallery and labels"):
-            _know(draft)
+            _know_draft(draft)
     for run in runs(budget):
         with _timed(draft, f"run {run.name}"):
             jobs[run.name] = _train(draft, run)
@@ -99,21 +101,44 @@ def _measure(draft: Path) -> Result:
         tell.end()
 
 
-def _know(draft: Path) -> None:
+def examples(replace: bool) -> None:
+    """Gather examples and names for the result that ships, and put them beside it."""
+    result = folders.DEMO / _RESULT
+    if (result / _GALLERY).is_dir() and not replace:
+        raise UserError("Examples ship already", "Put others in their place with --replace.")
+    began = time.monotonic()
+    part = result / f".{_GALLERY}"
+    shutil.rmtree(part, ignore_errors=True)
+    small = _know(result, part)
+    shutil.rmtree(result / _GALLERY, ignore_errors=True)
+    part.rename(result / _GALLERY)
+    left_out = f"; left out: {', '.join(small.left_out)}" if small.left_out else ""
+    lost = f"; {small.lost:,} have no place in the bundle" if small.lost else ""
+    typer.echo(f"{result / _GALLERY}: {small.examples:,} examples, {size(small.bytes)}{left_out}{lost}")
+    for place in _ship_knowledge(Result(result)):
+        typer.echo(f"{place}: {size(place.stat().st_size)}")
+    typer.echo(f"examples and names: {time.monotonic() - began:,.1f} s", err=True)
+
+
+def _know(result: Path, place: Path) -> Shipped:
     """Examples, what features write, their names: made in the cache, the examples then small enough to ship."""
     from sts_core.judge.know import know_features, where_texts_lie
     from sts_core.results.gallery_shipped import ship
 
-    if (draft / _GALLERY).is_dir():
-        return
     tell = Teller()
     try:
-        whole = know_features(draft / _RESULT, watch=tell)
+        whole = know_features(result, watch=tell)
     finally:
         tell.end()
+    return ship(whole, place, where_texts_lie())
+
+
+def _know_draft(draft: Path) -> None:
+    if (draft / _GALLERY).is_dir():
+        return
     part = draft / f".{_GALLERY}"
     shutil.rmtree(part, ignore_errors=True)
-    ship(whole, part, where_texts_lie())
+    _know(draft / _RESULT, part)
     part.rename(draft / _GALLERY)
 
 
@@ -194,10 +219,7 @@ def _replace(draft: Path, jobs: list[Job]) -> Iterator[str]:
         shown.rename(before / _RESULT)
     fresh.rename(shown)
     yield f"{shown}: the result and its gallery"
-    for made, ships in _knowledge(Result(shown)):
-        ensure(ships.parent)
-        shutil.copyfile(made, ships)
-        yield f"{ships}"
+    yield from map(str, _ship_knowledge(Result(shown)))
     if folders.demo_runs().exists():
         folders.demo_runs().rename(before / "runs")
     for job in jobs:
@@ -205,14 +227,24 @@ def _replace(draft: Path, jobs: list[Job]) -> Iterator[str]:
     shutil.rmtree(before)
 
 
+def _ship_knowledge(result: Result) -> Iterator[Path]:
+    for made, ships in _knowledge(result):
+        ensure(ships.parent)
+        shutil.copyfile(made, ships)
+        yield ships
+
+
 def _knowledge(result: Result) -> Iterator[tuple[Path, Path]]:
-    """What was made of the result's SAE, and where it ships: the judges' labels, and what each feature writes."""
+    """What was made of the result's SAE, and where it ships: names by provenance, and what each feature writes.
+
+    Other judges explain in words, which may be those of a corpus.
+    """
     from sts_core.results.dictionary import FILE, place_of
 
     model, sae = (result.manifest["resolved"][name] for name in ("model", "sae"))
     labels = Path("labels") / sae["revision"] / model["revision"]
-    for made in sorted((folders.cache() / labels).glob("*.parquet")):
-        yield made, folders.DEMO / labels / made.name
+    if (named := folders.cache() / labels / "provenance.parquet").is_file():
+        yield named, folders.DEMO / labels / named.name
     made = place_of(model["revision"], sae["revision"])
     if made.is_file() and (ships := folders.shipped(str(sae["name"]))) is not None:
         yield made, ships / FILE

@@ -19,6 +19,7 @@ from sts_core.jobs.shipping import keep
 from sts_core.measure.run import run
 from sts_core.results import shelf
 from sts_core.results.folder import Result
+from sts_core.results.gallery import gallery_of
 from sts_core.results.reproduced import Twice, reproduced
 from sts_core.spec import Spec
 from sts_core.train.sft.run import run_sft
@@ -157,6 +158,18 @@ def test_a_full_draft_takes_the_place_of_what_ships(demo: Path, capsys: pytest.C
     assert [path.name for path in (demo / "runs").iterdir()] == [job.id]
     assert sorted(path.name for path in demo.iterdir() if path.name.startswith(".")) == []
     assert job.title in told.err
+
+
+def test_examples_are_put_beside_the_result_that_ships(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The world's sets lie in no bundle, so none of their texts can be referred to: they are left out, and named."""
+    assert main(["demo", "examples"]) == 0
+    assert "0 examples" in (told := capsys.readouterr().out)
+    assert "left out: target, physics, law" in told
+    assert gallery_of(demo / "result") is not None
+    assert json.loads((demo / "result" / "gallery" / "manifest.json").read_text())["sources"] == []
+    assert main(["demo", "examples"]) == 2
+    assert "Examples ship already" in capsys.readouterr().err
+    assert main(["demo", "examples", "--replace"]) == 0
 
 
 @pytest.mark.parametrize(
