@@ -51,13 +51,15 @@ def told(found: Found) -> str:
     for name, job in found.runs.items():
         parts.append(_run(found, name, job))
     parts.append(table([("step", "took"), *((step, duration(spent)) for step, spent in found.seconds.items())]))
-    parts.append(f"The draft lies in {found.draft}; nothing that ships was changed.")
+    parts.append(f"The draft lies in {found.draft}.")
     return "\n\n".join(part for part in parts if part)
 
 
 def agreement(found: Sequence[Twice]) -> str:
     """How many numbers agree, of those whose errors are known."""
     known = [one for one in found if one.within is not None]
+    if not known:
+        return "no errors are known, so nothing can be said of agreement"
     return f"{sum(bool(one.within) for one in known)} of {len(known)} within 2 combined standard errors"
 
 

@@ -69,9 +69,8 @@ def rebuild(budget: str, draft: Path, fresh: bool, replace: bool, as_json: bool)
         draft, result, shipped(), {name: job.id for name, job in jobs.items()}, _against(jobs), _read(draft / _SECONDS)
     )
     print_json(demo_words.public(found)) if as_json else typer.echo(demo_words.told(found))
-    if replace:
-        for line in _replace(draft, list(jobs.values())):
-            typer.echo(line, err=True)
+    for line in _replace(draft, list(jobs.values())) if replace else ["Nothing that ships was changed."]:
+        typer.echo(line, err=True)
 
 
 def runs(budget: str) -> list[Run]:

@@ -44,9 +44,9 @@ class Where(NamedTuple):
 class Amount(NamedTuple):
     """How many examples of a feature stay, for each arm."""
 
-    target: int = 4
-    domain: int = 1
-    texts: int = 2
+    target: int = 6
+    domain: int = 2
+    texts: int = 3
     others: int = 1
     """Of each weaker band, on the target set alone."""
 

@@ -76,6 +76,7 @@ def test_what_it_shows_is_what_the_full_one_shows(made: Made) -> None:
                 whole.texts, whole.value, whole.row, whole.token,
             )  # fmt: skip
             np.testing.assert_allclose(example.values, whole.values, rtol=2**-5)
+            assert example.values[example.peak] == whole.value
             assert list(example.others) == list(whole.others)
             for arm, values in example.others.items():
                 np.testing.assert_allclose(values, whole.others[arm], rtol=2**-5)
