@@ -43,6 +43,32 @@ def jobs() -> Path:
     return ensure(cache() / "jobs")
 
 
+def demo_runs() -> Path:
+    """Fine-tunes that ship with the program, one job folder each; they are only read."""
+    return DEMO / "runs"
+
+
+def shows_demo_runs() -> bool:
+    """Whether they are shown among this machine's: always, unless `STS_DEMO_RUNS=0` hides them."""
+    return os.environ.get("STS_DEMO_RUNS") != "0" and demo_runs().is_dir()
+
+
+def job(name: str) -> Path:
+    """The folder of a job by its id: among this machine's or, failing that, among those that ship.
+
+    Of a job that is nowhere, where it would lie on this machine.
+    """
+    own = jobs() / name
+    ships = shows_demo_runs() and (demo_runs() / name).is_dir()
+    return demo_runs() / name if ships and not own.is_dir() else own
+
+
+def shipped(name: str) -> Path | None:
+    """The place in the demo that a name such as `demo/runs/…` means on any machine; None for any other name."""
+    head, _, rest = name.partition("/")
+    return DEMO / rest if head == "demo" and rest and ".." not in Path(rest).parts else None
+
+
 def ensure(folder: Path) -> Path:
     """Make a folder; say in a person's words why it cannot be made."""
     try:

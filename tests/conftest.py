@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["STS_DEMO_RUNS"] = "0"  # a test that asks for jobs means its own
 os.environ["STS_WARM_MINUTES"] = "0"  # no process stays behind a test that did not ask for one
 
 

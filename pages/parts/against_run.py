@@ -20,8 +20,7 @@ from sts_core.figures.lines import Series, step_lines
 from sts_core.figures.numbers import count
 from sts_core.figures.ranks import BOTH, FIRST, SECOND, rank_scatter, sides
 from sts_core.figures.theme import TOKENS
-from sts_core.folders import jobs
-from sts_core.jobs.folder import RESULT
+from sts_core.jobs.folder import result_folder
 from sts_core.results.overlap import Comparison, compare
 from sts_core.store.results import Stored
 
@@ -42,7 +41,7 @@ def against_run(stored: Stored, n: int, tested: Mapping[str, str]) -> None:
     )
     if chosen not in runs:
         return
-    folder = str(jobs() / chosen / RESULT)
+    folder = str(result_folder(chosen))
     comparison, table = (
         _compared(str(stored.folder), folder, stored.key),
         _ranks(str(stored.folder), folder, stored.key),

@@ -19,8 +19,7 @@ import streamlit as st
 from pages.parts.run_data import titles
 from pages.parts.selection import Selection, open_stored
 from sts_core import folders
-from sts_core.folders import jobs
-from sts_core.jobs.folder import RESULT
+from sts_core.jobs.folder import marked, result_folder
 from sts_core.results import labels
 from sts_core.results.dictionary import Dictionary, dictionary_of
 from sts_core.results.folder import TARGET
@@ -122,15 +121,15 @@ def _meanings(path: str, written: tuple[Any, ...]) -> Dictionary:
 def tested_runs(key: str) -> dict[str, str]:
     """Fine-tuning runs whose real shift was measured against this result: id -> title, the newest first."""
     return {
-        job: title
+        job: marked(title, job)
         for job, title in titles().items()
-        if (_manifest(jobs() / job / RESULT) or {}).get("prediction") == key
+        if (_manifest(result_folder(job)) or {}).get("prediction") == key
     }
 
 
 def moved_by_run(job: str, title: str, feature: int) -> Moved | None:
     """How far a fine-tune moved a feature; None where its shift cannot be read."""
-    path = jobs() / job / RESULT / "shift.parquet"
+    path = result_folder(job) / "shift.parquet"
     try:
         table = _run_shift(str(path), _written(path))
         row = table.loc[feature]

@@ -17,9 +17,8 @@ from pages.parts.strip import Line, Strip, runs, strips
 from sts_core.errors import UserError
 from sts_core.figures.feature_words import arm_name
 from sts_core.figures.numbers import count, duration, number
-from sts_core.folders import jobs
 from sts_core.jobs import warm
-from sts_core.jobs.folder import RESULT
+from sts_core.jobs.folder import result_folder
 from sts_core.store.results import Stored
 
 MOST_FEATURES, A_TOKEN = 12, 3
@@ -65,7 +64,7 @@ def tuned_models() -> dict[str, str]:
     """Fine-tuning runs that left a model: id -> title."""
     table = listing()
     there = {str(job): str(title or job) for job, title in zip(table["id"], table["title"], strict=True)}
-    return {job: title for job, title in there.items() if (jobs() / job / RESULT / "model").is_dir()}
+    return {job: title for job, title in there.items() if (result_folder(job) / "model").is_dir()}
 
 
 def _question(stored: Stored, text: str, run: str, feature: int | None) -> dict[str, Any] | None:
@@ -76,7 +75,7 @@ def _question(stored: Stored, text: str, run: str, feature: int | None) -> dict[
         "model": stored.model, "sae": stored.sae, "text": text, "result": str(stored.folder), "top": MOST_FEATURES,
     }  # fmt: skip
     if run:
-        asked["runs"] = {run: str(jobs() / run / RESULT / "model")}
+        asked["runs"] = {run: str(result_folder(run) / "model")}
     return asked if feature is None else asked | {"feature": feature}
 
 

@@ -30,18 +30,24 @@ _WAYS: dict[queue.Way, tuple[str, str]] = {
 
 
 def actions(job: Job) -> None:
-    """The buttons that make sense for a job that has ended; an active one has its own in the line."""
+    """The buttons that make sense for a job that has ended; an active one has its own in the line.
+
+    One that ships with the demo can be done once more, and no more than that.
+    """
     if job.active:
         return
+    if job.demo:
+        st.caption(":material/lock: This run ships with the demo: it can be looked at and run again, but not changed.")
     with st.container(horizontal=True, gap="xsmall", key=f"actions_{job.id}"):
         if job.state == "done" and job.kind == _MEASURES:
             _button(job, "Show", ":material/align_horizontal_left:", _show, "Look at its result on the Workbench.")
-        if job.state != "done" and job.kind:
+        if job.state != "done" and job.kind and not job.demo:
             help_ = "It goes on in its own folder, from the last checkpoint or part that is whole."
             _button(job, "Resume", ":material/resume:", _resume, help_, "primary")
         if job.kind and job.spec:
             _button(job, "Run again", ":material/replay:", _again, "A new job with the same settings.")
-        _delete(job)
+        if not job.demo:
+            _delete(job)
 
 
 def moves(job: Job, place: int, last: int) -> None:
@@ -55,7 +61,11 @@ def moves(job: Job, place: int, last: int) -> None:
 
 
 def note(job: Job, text: str) -> None:
-    """A field for a person's words on this job, kept as soon as they are typed."""
+    """A field for a person's words on this job, kept as soon as they are typed; of one that ships its words alone."""
+    if job.demo:
+        if text:
+            st.caption(plain(text))
+        return
     key = f"note_{job.id}"
 
     def keep() -> None:

@@ -15,7 +15,7 @@ from pages.parts.sweep_view import sweep_view
 from sts_core.errors import UserError
 from sts_core.figures.numbers import DASH, day, duration, size
 from sts_core.jobs.disk import disk_use
-from sts_core.jobs.folder import Job
+from sts_core.jobs.folder import Job, marked
 from sts_core.jobs.watch import read
 from sts_core.store.note import read_note
 
@@ -62,7 +62,7 @@ def job_detail() -> None:
 def _head(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge(STATES[job.state], color=_COLORS.get(job.state, "gray"))
-        st.subheader(plain(job.title or job.id), anchor=False)
+        st.subheader(plain(marked(job.title or job.id, job.id)), anchor=False)
     began = day(job.started.isoformat(), clock=True) if job.started else "not begun"
     parts = [KINDS.get(job.kind, job.kind or DASH), began, duration(job.seconds), job.id]
     if job.attempt > 1:

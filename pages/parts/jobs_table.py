@@ -13,6 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.jobs_actions import CHOSEN
 from pages.parts.jobs_line import KINDS
 from sts_core.figures.numbers import DASH, count, day, duration
+from sts_core.jobs.folder import marked
 from sts_core.store import queries
 from sts_core.store.reading import read
 
@@ -88,7 +89,7 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "state": [STATES.get(state, state) for state in rows["state"]],
-            "title": [title or job for title, job in zip(rows["title"], rows["id"], strict=True)],
+            "title": [marked(title or job, job) for title, job in zip(rows["title"], rows["id"], strict=True)],
             "kind": [KINDS.get(kind, kind) for kind in rows["kind"]],
             "ordered": rows["created"],
             "took": [duration(None if pd.isna(seconds) else seconds) for seconds in rows["seconds"]],

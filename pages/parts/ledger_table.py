@@ -14,6 +14,7 @@ from sts_core.figures import ledger_words
 from sts_core.figures.correlation_words import interval_words
 from sts_core.figures.numbers import DASH, count, day, p_value
 from sts_core.figures.words import METRICS, target_name
+from sts_core.jobs.folder import marked
 from sts_core.results.ledger import CANNOT, POWER, SCORED, WAITS_EVALUATION, WAITS_RUN, Entry, to_csv
 
 MOST_LINES = 200
@@ -63,7 +64,7 @@ def _shown(entry: Entry, kept: frozenset[str]) -> dict[str, Any]:
     return {
         "state": f"{SIGNS[entry.state]} {entry.state}",
         "written": one.written,
-        "title": one.title,
+        "title": marked(one.title, one.run),
         "run": f"/runs?{urlencode(run_query(entry))}",
         "transfer": f"/transfer?{urlencode(transfer_query(entry))}" if one.key in kept else None,
         "data": target_name(one.data),

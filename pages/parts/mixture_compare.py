@@ -25,9 +25,8 @@ from sts_core.figures.mixture_words import PANEL_AXES, effect_headline, effect_r
 from sts_core.figures.numbers import count, signed, with_error
 from sts_core.figures.run_words import changes_axis
 from sts_core.figures.words import target_name
-from sts_core.folders import jobs
 from sts_core.jobs.differences import differences
-from sts_core.jobs.folder import RESULT
+from sts_core.jobs.folder import result_folder
 from sts_core.results.mixture_effect import Arm, Effect, Mixed, Told, effect
 from sts_core.results.outcomes.rows import read_rows
 
@@ -123,7 +122,7 @@ def _arm(one: Trained, metric: str) -> Arm:
         for domain, value, se, n in zip(*(table[name] for name in ("domain", "value", "se", "n")), strict=True)
     }
     try:
-        rows = read_rows(jobs() / one.run.job.id / RESULT)
+        rows = read_rows(result_folder(one.run.job.id))
     except UserError:
         rows = None
     return Arm(one.name, one.mixed, changes, rows, _files(one))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sts_core.errors import UserError
 from sts_core.figures.run_words import Overlap, Standing
-from sts_core.jobs.folder import ACTIVE, Job
+from sts_core.jobs.folder import ACTIVE, Job, marked
 from sts_core.jobs.watch import read as read_job
 from sts_core.store import queries, reading
 
@@ -78,7 +78,7 @@ class Run(NamedTuple):
     @property
     def title(self) -> str:
         """What a person calls it."""
-        return self.job.title or self.job.id
+        return marked(self.job.title or self.job.id, self.job.id)
 
     @property
     def steps(self) -> int | None:

@@ -12,6 +12,7 @@ import streamlit as st
 from pages.parts.messages import show_empty
 from sts_core.figures.numbers import DASH, duration
 from sts_core.jobs.differences import told_apart
+from sts_core.jobs.folder import marked
 
 STATES = {
     "waiting": "⏳ waiting",
@@ -63,7 +64,7 @@ def shown(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "state": [STATES.get(state, state) for state in runs["state"]],
-            "title": runs["title"],
+            "title": [marked(title, job) for title, job in zip(runs["title"], runs["id"], strict=True)],
             "data": [_data(spec) for spec in specs],
             "loss": [list(line) for line in runs["sparkline"]],
             "last": runs["last"],

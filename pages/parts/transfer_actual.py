@@ -22,8 +22,8 @@ from pages.parts.messages import show_error
 from pages.parts.uploads import MOST_MB, uploads
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count
-from sts_core.folders import atomic_write, ensure, jobs
-from sts_core.jobs.folder import RESULT
+from sts_core.folders import atomic_write, ensure
+from sts_core.jobs.folder import marked, result_folder
 from sts_core.results import imported, paper
 from sts_core.results.actual import EVALUATION, PAPER, Actual, Given, read_actual, same_name
 from sts_core.results.outcomes.reading import read_outcomes
@@ -55,11 +55,13 @@ def sources(stored: Stored) -> dict[str, Source]:
         listed = queries.jobs(view.connection, limit=200, states=["done"], kinds=["sft", "eval"])
     found: dict[str, Source] = {}
     for job, title, kind, spec in zip(listed["id"], listed["title"], listed["kind"], listed["spec"], strict=True):
-        folder = jobs() / str(job) / RESULT
+        folder = result_folder(str(job))
         if (folder / FILE).is_file() or (folder / EVALUATION).is_file():
             what = "Run" if kind == "sft" else "Evaluation"
             notes = _other_model(json.loads(spec or "{}"), stored)
-            found[f"{RUN}{job}"] = Source(f"{what}: {title or job} ({job})", notes, str(job) in tested)
+            found[f"{RUN}{job}"] = Source(
+                f"{what}: {marked(title or job, str(job))} ({job})", notes, str(job) in tested
+            )
     first = {token: one for token, one in found.items() if one.tested}
     for one in imported.listing():
         found[f"{IMPORTED}{one.name}"] = Source(f"Imported: {one.name}")
@@ -161,7 +163,7 @@ def model_of(token: str) -> str:
 def given_of(token: str) -> Given:
     """What a token stands for, as `read_actual` takes it."""
     if token.startswith(RUN):
-        return jobs() / token.removeprefix(RUN) / RESULT
+        return result_folder(token.removeprefix(RUN))
     if token.startswith(IMPORTED):
         folder = imported.find(token.removeprefix(IMPORTED))
         if folder is None:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pages.parts import feature_browse, feature_facts, feature_head
 from pages.parts.context import context_bar
+from pages.parts.escape import plain
 from pages.parts.feature import chosen_feature
 from pages.parts.feature_choice import choose
 from pages.parts.feature_copy import markdown, neuronpedia_page
@@ -134,6 +135,9 @@ def show_gallery(stored: Stored, kept: Gallery | None, feature: int, found: list
         show_empty("It never fires", f"On none of the {count(tokens)} tokens that were looked at.")
     else:
         show_examples(found, feature)
+    if kept is not None and kept.shipped:
+        st.caption(plain(f"{kept.shipped} All of them, made here:"))
+        st.code("sts examples cache/demo/result --all", language="shell")
 
 
 with told():

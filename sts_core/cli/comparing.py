@@ -22,7 +22,7 @@ def overlap(
         Path,
         typer.Argument(
             metavar="OTHER",
-            help="Another result, a fine-tune's folder, or a .parquet or .csv with feature and one value column.",
+            help="Another result, a fine-tune's id or folder, or a .parquet or .csv with feature and one value column.",
         ),
     ],
     k: Annotated[
@@ -40,7 +40,16 @@ def overlap(
     ks = _list(k)
     from sts_core.results.overlap import compare  # SciPy's distributions take a second to load
 
-    print_json(compare(result, other, ks, draws, seed).public())
+    print_json(compare(_place(result), _place(other), ks, draws, seed).public())
+
+
+def _place(given: Path) -> Path:
+    """What is named: a job's result where it is a job's id, else the path."""
+    from sts_core.jobs.folder import ID, locate, meant, result_folder
+
+    if given.exists() or len(given.parts) != 1 or not ID.fullmatch(job := meant(str(given))):
+        return given
+    return result_folder(locate(job).name)
 
 
 def _list(text: str | None) -> list[int] | None:

@@ -53,18 +53,19 @@ def sft(
         return
     for warning in found["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
-    job = _start(asked, found)
+    job = start(asked, found)
     if detach:
         print_json({"job": job}) if json else typer.echo(job)
         return
     typer.echo(f"job {job}", err=True)
-    ended = _followed(job)
+    ended = followed(job)
     if json:
         print_json({"job": job, "state": ended.state, "result": _result(ended), "seconds": ended.seconds})
     _tell_end(ended)
 
 
-def _start(asked: SftSpec, found: dict[str, Any]) -> str:
+def start(asked: SftSpec, found: dict[str, Any]) -> str:
+    """Order the job of a spec whose plan was found; its id."""
     from sts_core.jobs import launch
 
     method = {"lora": "LoRA", "full": "full"}[asked.method]
@@ -73,8 +74,8 @@ def _start(asked: SftSpec, found: dict[str, Any]) -> str:
     return launch.start("sft", asked.to_dict(), title)
 
 
-def _followed(job: str) -> Job:
-    """Look at the job until it has ended."""
+def followed(job: str) -> Job:
+    """Look at the job until it has ended; it then."""
     from sts_core.jobs import queue, watch
 
     tell, told = Teller(), ""

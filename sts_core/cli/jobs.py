@@ -14,7 +14,7 @@ import typer
 from sts_core.cli.telling import duration, print_json, table
 from sts_core.errors import UserError
 from sts_core.figures.numbers import number, size, with_error
-from sts_core.jobs.folder import Job
+from sts_core.jobs.folder import Job, marked
 
 LOG_LINES = 20
 MOST_METRICS = 12
@@ -153,7 +153,7 @@ def _score(row: dict[str, Any]) -> tuple[str, ...]:
 def _line(job: Job) -> tuple[str, ...]:
     done = f"{job.done / job.total:.0%}" if job.total else "—"
     left = duration(job.seconds_left) if job.seconds_left is not None else "—"
-    return (job.id, job.state, done, left, job.title)
+    return (job.id, job.state, done, left, marked(job.title, job.id))
 
 
 def _name(job: Job) -> str:
@@ -162,4 +162,4 @@ def _name(job: Job) -> str:
 
 def _public(job: Job) -> dict[str, object]:
     names = ("id", "kind", "title", "state", "stage", "done", "total", "unit", "rate", "seconds_left", "error", "hint")
-    return {name: getattr(job, name) for name in names}
+    return {**{name: getattr(job, name) for name in names}, "demo": job.demo}

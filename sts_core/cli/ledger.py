@@ -63,12 +63,13 @@ def _line(entry: Entry) -> tuple[str, ...]:
     from sts_core.figures.correlation_words import interval_words
     from sts_core.figures.ledger_words import shared
     from sts_core.figures.numbers import fixed, p_value
+    from sts_core.jobs.folder import marked
     from sts_core.results.ledger import SCORED
 
     found, one = entry.found, entry.foretold
     written = f"{one.written:%Y-%m-%d %H:%M}" if one.written else _DASH
     state = entry.state if entry.state == SCORED else f"{entry.state}: {entry.why}"
-    head = (written, one.run, one.data.rstrip("/").rsplit("/", 1)[-1])
+    head = (written, marked(one.run, one.run), one.data.rstrip("/").rsplit("/", 1)[-1])
     if found is None:
         return (*head, *[_DASH] * 6, state)
     hits = f"{shared(found.hits.shared)} of {found.hits.k}" if found.hits else _DASH

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sts_core.errors import UserError
 from sts_core.folders import jobs
 from sts_core.jobs import warm, watch
-from sts_core.jobs.folder import ID, LOG, RESULT, locate, locked, names
+from sts_core.jobs.folder import ID, LOG, RESULT, locate, locked, own_names, refuse_demo
 from sts_core.jobs.process import end_leftovers, lives
 
 CHECKPOINTS = "checkpoints"
@@ -44,8 +44,8 @@ def disk_use(job_id: str) -> Use:
 
 
 def disk_use_of_all() -> Use:
-    """The room all jobs take, by part."""
-    each = [_use(jobs() / name) for name in names()]
+    """The room all jobs of this machine take, by part."""
+    each = [_use(jobs() / name) for name in own_names()]
     return Use(*(sum(part) for part in zip(*each, strict=True))) if each else Use()
 
 
@@ -54,6 +54,7 @@ def delete(job_id: str) -> int:
     with locked(jobs()):  # nobody resumes it meanwhile
         job = watch.read(job_id)
         name = job.title or job.id
+        refuse_demo(job, "deleted")
         if job.active:
             raise UserError(f"{name} has not ended ({job.state})", f"Cancel it first: sts jobs --cancel {job_id}")
         if lives(job.pid, job.pid_started) and not warm.is_warm(job.pid):

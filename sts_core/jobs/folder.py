@@ -7,6 +7,9 @@
     result/        what came out; believed only when the job is done
 
 A job that has ended stays as it ended: the first final state wins, so a cancel, a crash and a finish may race.
+
+Fine-tunes that ship with the program lie in the same form in the demo's folder (`folders.job` finds either); nothing
+is ever written there.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sts_core import folders
 from sts_core.errors import UserError
-from sts_core.folders import atomic_json, jobs
+from sts_core.folders import atomic_json, demo_runs, jobs, shows_demo_runs
 
 FORMAT = 1
 ACTIVE = frozenset({"waiting", "running"})
@@ -78,6 +82,11 @@ class Job:
         return self.state in ACTIVE
 
     @property
+    def demo(self) -> bool:
+        """It ships with the program and can only be read."""
+        return in_demo(self.folder)
+
+    @property
     def seconds(self) -> float | None:
         """How long it has run, or ran; None when it never began."""
         if self.started is None:
@@ -110,10 +119,31 @@ def create(order: Mapping[str, Any], status: Mapping[str, Any]) -> Path:
 
 def locate(job_id: str) -> Path:
     """The folder of a job by its id."""
-    folder = jobs() / job_id
-    if not ID.fullmatch(job_id) or not folder.is_dir():
+    if not ID.fullmatch(job_id) or not (folder := folders.job(job_id)).is_dir():
         raise UserError(f"There is no job {job_id!r}", "`sts jobs` lists those there are.")
     return folder
+
+
+def result_folder(job_id: str) -> Path:
+    """Where a job's result lies, or would lie: what came out, whoever made it."""
+    return folders.job(job_id) / RESULT
+
+
+def in_demo(folder: Path) -> bool:
+    """Whether a job's folder is one of those that ship."""
+    return folder.parent == demo_runs()
+
+
+def marked(title: str, job_id: str) -> str:
+    """What a list calls a job: those that ship bear a mark."""
+    return f"{title} · demo" if in_demo(folders.job(job_id)) else title
+
+
+def refuse_demo(job: Job, what: str) -> None:
+    """UserError when somebody would change a job that ships; `what` cannot be done: `deleted`."""
+    if job.demo:
+        again = f"Have it done once more, as a job of your own: sts jobs --clone {job.id}"
+        raise UserError(f"{job.title or job.id} ships with the demo and cannot be {what}", again)
 
 
 def meant(text: str) -> str:
@@ -128,9 +158,27 @@ def meant(text: str) -> str:
 
 
 def names() -> list[str]:
-    """The ids of all jobs, newest first; what is not a job's folder is passed over."""
-    found = [entry.name for entry in jobs().iterdir() if ID.fullmatch(entry.name) and entry.is_dir()]
-    return sorted(found, reverse=True)
+    """The ids of all jobs, those that ship among them, newest first; what is not a job's folder is passed over."""
+    return sorted({*own_names(), *demo_names()}, reverse=True)
+
+
+def own_names() -> list[str]:
+    """The ids of this machine's jobs, newest first."""
+    return _names(jobs())
+
+
+def demo_names() -> list[str]:
+    """The ids of the jobs that ship and are not this machine's too, newest first."""
+    return [name for name in _names(demo_runs()) if in_demo(folders.job(name))] if shows_demo_runs() else []
+
+
+def shipped_jobs() -> list[Job]:
+    """All jobs that ship, also those that are hidden or this machine's too, newest first."""
+    return [load(demo_runs() / name) for name in _names(demo_runs())] if demo_runs().is_dir() else []
+
+
+def _names(place: Path) -> list[str]:
+    return sorted((e.name for e in place.iterdir() if ID.fullmatch(e.name) and e.is_dir()), reverse=True)
 
 
 def read_table(path: Path) -> dict[str, Any] | None:
@@ -192,7 +240,12 @@ def reopen(folder: Path) -> int:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock among all processes and threads; a process that dies lets go of it."""
+    """Hold the folder's lock among all processes and threads; a process that dies lets go of it.
+
+    Whoever writes into a job's folder does so under it, so here ends every way of writing into one that ships.
+    """
+    if in_demo(folder):
+        refuse_demo(load(folder), "changed")
     with (folder / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -21,7 +21,7 @@ from sts_core.errors import UserError
 from sts_core.folders import disk_trouble, jobs
 from sts_core.jobs import queue, warm, watch
 from sts_core.jobs.events import append_event
-from sts_core.jobs.folder import LOG, Job, advance, create, editing, load, locate, locked, now, reopen
+from sts_core.jobs.folder import LOG, Job, advance, create, editing, load, locate, locked, now, refuse_demo, reopen
 from sts_core.jobs.process import MARK, created, end_leftovers, lives
 from sts_core.jobs.process import start as start_process
 
@@ -139,6 +139,7 @@ def _refuse_if_not_started(folder: Path) -> None:
 
 def _refuse_resume(job: Job) -> None:
     name = job.title or job.id
+    refuse_demo(job, "resumed")
     if job.active:
         raise UserError(
             f"{name} has not ended ({job.state})", f"To begin it anew, cancel it: sts jobs --cancel {job.id}"

@@ -16,7 +16,20 @@ from sts_core.errors import UserError
 from sts_core.folders import jobs
 from sts_core.jobs import warm
 from sts_core.jobs.events import append_event, read_events
-from sts_core.jobs.folder import ACTIVE, ENDED, STATUS, Job, editing, load, locate, names, now, read_table
+from sts_core.jobs.folder import (
+    ACTIVE,
+    ENDED,
+    STATUS,
+    Job,
+    editing,
+    load,
+    locate,
+    names,
+    now,
+    own_names,
+    read_table,
+    refuse_demo,
+)
 from sts_core.jobs.process import ask_group, end_leftovers, insist, lives
 
 
@@ -31,7 +44,8 @@ class Cancelled(NamedTuple):
 
 def read(job_id: str) -> Job:
     """The job as it truly stands; UserError when there is none of this id."""
-    return _settled(load(locate(job_id)))
+    job = load(locate(job_id))
+    return job if job.demo else _settled(job)
 
 
 def newest(kind: str | None = None) -> Job | None:
@@ -60,6 +74,7 @@ def cancel(job_id: str, patience: float = 5.0) -> Cancelled:
     A job that has ended already stays as it is, and the message says so. What it left half-done is not a result.
     """
     job = read(job_id)
+    refuse_demo(job, "cancelled")
     if not job.active:
         return Cancelled(job, f"{_named(job)} had already ended ({job.state}); nothing was changed.")
     with editing(job.folder) as status:
@@ -106,7 +121,7 @@ def _each() -> Iterator[Job]:
 
 def _active() -> Iterator[Job]:
     place = jobs().resolve()
-    for name in names():
+    for name in own_names():
         path = place / name / STATUS
         stamp = _stamp(path)
         if _ended.get(path) == stamp is not None:

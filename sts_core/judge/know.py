@@ -14,7 +14,8 @@ from sts_core.measure.gallery import make_gallery
 from sts_core.measure.gallery_sources import Texts, Wish, resolved_again
 from sts_core.progress import Watcher, silent
 from sts_core.results.folder import Result
-from sts_core.text.label_corpora import label_corpora, target_texts
+from sts_core.results.gallery_shipped import Where
+from sts_core.text.label_corpora import LABEL_CORPORA, SOURCE, label_corpora, target_texts
 
 
 def know_features(
@@ -33,6 +34,15 @@ def know_features(
     if wish.texts:
         label_result(LabelOrder(str(result)), watch)
     return gallery
+
+
+def where_texts_lie() -> dict[str, Where]:
+    """The label corpora whose text the bundle holds, as a gallery that ships refers to it."""
+    held = {
+        "gsm-symbolic": Where("train/gsm-symbolic.jsonl", ("question", "answer")),
+        "prose": Where("prose/wikipedia.jsonl", ("text",)),
+    }
+    return {SOURCE + label: held[data] for label, data in LABEL_CORPORA.items() if data in held}
 
 
 def label_texts(result: Path) -> tuple[Texts, ...]:

@@ -38,16 +38,17 @@ _ENOUGH_FOR_A_RATE = 2_000
 """Tokens below which the speed of a run says nothing about the next."""
 
 
-def run(spec: Spec, out: Path, watch: Watcher = silent, fresh: bool = False) -> Result:
+def run(spec: Spec, out: Path, watch: Watcher = silent, fresh: bool = False, stored: bool = True) -> Result:
     """Measure a spec into `out`, or take it from the store when it was measured before (not when `fresh`).
 
-    A half-done `out` of the same key is finished. The result is put into the store as well.
+    A half-done `out` of the same key is finished. The result is put into the store as well. Without `stored` nothing is
+    taken from there, while what `out` itself holds is gone on with.
     """
     resolved = resolve(spec)
     with alone_in(out):
         try:
             finished = look_at(out, resolved.key, fresh)
-            if not fresh and not finished and shelf.fetch(resolved.key, out):
+            if stored and not fresh and not finished and shelf.fetch(resolved.key, out):
                 shutil.rmtree(out / FOLDER, ignore_errors=True)
                 return Result(out)
             result = Result(out) if finished and not fresh else _Sitting(resolved, watch).measure(out, fresh)

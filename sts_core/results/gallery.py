@@ -97,6 +97,16 @@ class Gallery:
         """`base`, `icl`, and the fine-tuned runs by their names."""
         return list(self.manifest["arms"])
 
+    @property
+    def shipped(self) -> str:
+        """What a gallery that ships leaves out, in a sentence; empty for one that was made here."""
+        told = self.manifest.get("shipped")
+        if not isinstance(told, dict):
+            return ""
+        left_out = ", ".join(told.get("left_out", {}))
+        without = f", without those of {left_out}, whose text does not ship" if left_out else ""
+        return f"These examples ship with the demo: the strongest few of each set{without}; values around are rounded."
+
     def holds(self, feature: int) -> bool:
         """Whether this feature was looked at: all are, unless the gallery was made for a list."""
         kept = self.manifest.get("kept")
@@ -141,6 +151,8 @@ class Gallery:
         peak = row["token"] - row["start"]
         if not 0 <= peak < len(values):
             raise ValueError("the token lies outside its window")
+        if "shipped" in self.manifest:  # the values around are rounded, this one is not
+            values = [*values[:peak], row["value"], *values[peak + 1 :]]
         return Example(
             row["source"], row["arm"], row["band"], row["rank"], row["value"], row["row"], row["token"],
             texts, values, peak, row["others"], trouble,
@@ -195,9 +207,15 @@ def open_gallery(folder: Path) -> Gallery:
 
 
 def gallery_of(result: Path) -> Path | None:
-    """Where the gallery of a result lies, for all its features; None when there is none."""
+    """Where the gallery of a result lies, for all its features; None when there is none.
+
+    Of a result that ships the one made here stands before the shipped one, which holds fewer examples.
+    """
     key = str(Result(result).manifest.get("key"))
-    return next((folder for folder in (result / "gallery", home() / key) if key_of(folder) == key), None)
+    places = [result / "gallery", home() / key]
+    if result.is_relative_to(folders.DEMO):
+        places.reverse()
+    return next((folder for folder in places if key_of(folder) == key), None)
 
 
 def gallery_for(result: Path, features: list[int], sources: Sequence[str] | None = None) -> Path | None:

@@ -1,8 +1,9 @@
 """The texts of a gallery's rows, cut into the tokens that the model read.
 
 A row of an embedded set is kept by reference: its text is read from the bundle and put between the pieces of the chat
-template that the manifest holds; `rows.parquet` says where to cut it. Other rows lie there as token ids. A set that is
-not the one the gallery was made from gives no text, and it is told why.
+template that the manifest holds; `rows.parquet` says where to cut it. So is a piece of an embedded corpus in a gallery
+that ships (`gallery_shipped`). Other rows lie there as token ids. A set that is not the one the gallery was made from
+gives no text, and it is told why.
 """
 
 from __future__ import annotations
@@ -33,12 +34,23 @@ _TORN = "�"
 """What a decoder gives for a piece of a character."""
 
 
+class Reference(NamedTuple):
+    """Where a row's text lies in the bundle's file, and how it is cut into tokens."""
+
+    cuts: list[int]
+    """Signs of each token in the row's text."""
+    record: int | None = None
+    """The record; the row's own number where it is None."""
+    first: int | None = None
+    last: int | None = None
+    """The part of the record's text; all of it where they are None."""
+
+
 class _Kept(NamedTuple):
     """A row as the gallery holds it: one of the two."""
 
     ids: list[int] | None
-    cuts: list[int] | None
-    """Signs of each token in the row's text."""
+    reference: Reference | None
 
 
 class RowTexts:
@@ -59,16 +71,31 @@ class RowTexts:
             texts = f"Row {row} of {source} is not the one this gallery was made from."
         return ([""] * length, texts) if isinstance(texts, str) else (texts[start : start + length], "")
 
-    def string(self, source: str, row: int) -> str | None:
-        """An embedded row as the model read it, or None when it cannot be had: its question in the template."""
+    def tokens(self, source: str, row: int) -> list[str] | str:
+        """All of a row's tokens as text, or why they are not to be had."""
+        return self._texts(source, row)
+
+    def cuts(self, source: str, row: int) -> list[int] | None:
+        """Signs of each token of a row that is kept by reference; None for another."""
+        kept = self._kept.get((source, row))
+        return None if kept is None or kept.reference is None else kept.reference.cuts
+
+    def string(self, source: str, row: int, part: Reference | None = None) -> str | None:
+        """An embedded row as the model read it, or None when it cannot be had: its question in the template.
+
+        With `part`, that of the record it tells of.
+        """
         lines, pieces = self._source_lines(source), self._prompt.get("pieces")
-        if isinstance(lines, str) or not 0 <= row < len(lines) or not isinstance(pieces, list) or len(pieces) != 2:
+        record = row if part is None or part.record is None else part.record
+        if isinstance(lines, str) or not 0 <= record < len(lines) or not isinstance(pieces, list) or len(pieces) != 2:
             return None
         try:
-            question = _question(json.loads(lines[row]))
+            text = record_text(json.loads(lines[record]), self._sources[source].get("fields") or ())
         except (ValueError, KeyError, TypeError):
             return None
-        return f"{pieces[0]}{question.strip() if self._prompt.get('trims') else question}{pieces[1]}"
+        if part is not None and part.first is not None:
+            text = text[part.first : part.last]
+        return f"{pieces[0]}{text.strip() if self._prompt.get('trims') else text}{pieces[1]}"
 
     def _texts(self, source: str, row: int) -> list[str] | str:
         """The row's tokens as text, or the trouble with it."""
@@ -88,10 +115,11 @@ class RowTexts:
         lines = self._source_lines(source)
         if isinstance(lines, str):
             return lines
-        string = self.string(source, row)
-        if string is None or kept is None or kept.cuts is None or sum(kept.cuts) != len(string):
+        part = None if kept is None else kept.reference
+        string = self.string(source, row, part)
+        if string is None or part is None or sum(part.cuts) != len(string):
             return f"Row {row} of {source} is not the one this gallery was made from."
-        ends = list(accumulate(kept.cuts, initial=0))
+        ends = list(accumulate(part.cuts, initial=0))
         return [string[start:end] for start, end in pairwise(ends)]
 
     def _source_lines(self, source: str) -> list[bytes] | str:
@@ -125,12 +153,18 @@ class RowTexts:
         try:
             table = pq.read_table(path)
             columns = [table[name].to_pylist() for name in ("source", "row", "ids")]
-            cuts = table["cuts"].to_pylist() if "cuts" in table.column_names else [None] * table.num_rows
+            told = [
+                table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
+                for name in Reference._fields
+            ]
         except (OSError, pa.ArrowException, KeyError):
             raise UserError(
                 f"{ROWS} in {self._folder} is damaged", "Make it again with `sts examples RESULT --all --fresh`."
             ) from None
-        return {(source, row): _Kept(ids, cut) for source, row, ids, cut in zip(*columns, cuts, strict=True)}
+        return {
+            (source, row): _Kept(ids, None if cuts is None else Reference(cuts, *part))
+            for source, row, ids, cuts, *part in zip(*columns, *told, strict=True)
+        }
 
     @cached_property
     def _tokens(self) -> Any:
@@ -175,7 +209,12 @@ def _tokenizer(path: Path, _changed: int) -> Any:
     return Tokenizer.from_file(str(path))
 
 
-def _question(record: Mapping[str, Any]) -> str:
-    """What the user turn says of an embedded row: the question, its options as lines `A. …` under it."""
+def record_text(record: Mapping[str, Any], fields: Sequence[str]) -> str:
+    """What the user turn says of an embedded record: these fields under each other.
+
+    Without any the question, its options as lines `A. …` under it.
+    """
+    if fields:
+        return "\n".join(str(record[name]) for name in fields)
     options = record.get("options") or []
     return "\n".join([record["question"], *(f"{_LETTERS[i]}. {option}" for i, option in enumerate(options))])

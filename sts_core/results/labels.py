@@ -81,9 +81,13 @@ def write_labels(sae: str, model: str, judge: str, labels: Iterable[Label], agai
 
 
 def read_labels(sae: str, model: str, judge: str) -> list[Label]:
-    """A judge's labels, by feature; none when it was never asked."""
-    place = _table(sae, model, judge)
-    return _read(place) if place.exists() else []
+    """A judge's labels, by feature, those made here over those that ship; none when it was never asked."""
+    own = _table(sae, model, judge)
+    found: dict[int, Label] = {}
+    for root in _roots():
+        place = root / own.relative_to(folders.cache() / "labels")
+        found |= {label.feature: label for label in _read(place)} if place.exists() else {}
+    return [label for _, label in sorted(found.items())]
 
 
 def labels_of(sae: str, model: str | None = None, judge: str | None = None) -> pd.DataFrame:

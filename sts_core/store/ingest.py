@@ -6,7 +6,7 @@ no event is counted, told by its number, and passed over. A file that is not the
 shorter, or other bytes before the place) is read from its beginning; what is known of it already stays as it is.
 
 A job's row follows its folder, its note (`note.txt`) included. A folder that is gone leaves its rows until `forget`;
-those of a job that was deleted (`jobs.disk`) go with the next pass.
+those of a job that was deleted (`jobs.disk`) go with the next pass, and so do those of a job that ships no more.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from typing import BinaryIO, NamedTuple
 import duckdb
 
 from sts_core.errors import UserError
+from sts_core.folders import demo_runs
 from sts_core.folders import jobs as jobs_folder
 from sts_core.jobs import disk, watch
 from sts_core.jobs.events import EVENTS
-from sts_core.jobs.folder import ACTIVE, SPEC, STATUS, names
+from sts_core.jobs.folder import ACTIVE, SPEC, STATUS, demo_names, in_demo, own_names
 from sts_core.jobs.launch import start_waiting
 from sts_core.store.batch import Batch, Place, remove
 from sts_core.store.database import Database, database_path
@@ -39,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _PIECE = 1 << 20
 """Bytes of events that are read, understood and kept at a time."""
 _TAIL = 256
+_DEMO = "demo "
+"""How the stamp of a job that ships begins: with the next demo its rows go too."""
 _TOLD_LINES = 20
 
 
@@ -132,13 +135,16 @@ class _Pass:
     def run(self) -> Taken:
         unread = []
         known = _known(self._database)
-        there, root = names(), jobs_folder()
-        for name in reversed(there):
+        places = ((demo_runs(), demo_names()), (jobs_folder(), own_names()))
+        there = {name: root / name for root, names in places for name in reversed(names)}
+        for name, folder in there.items():
             try:
-                self._job(root / name, known.get(name))
+                self._job(folder, known.get(name))
             except OSError:
                 unread.append(name)
-        self._batch.gone += [name for name in known.keys() - set(there) if known[name].state in ACTIVE]
+        gone = [name for name in known if name not in there]
+        self._batch.gone += [name for name in gone if known[name].state in ACTIVE]
+        self._batch.deleted += [name for name in gone if known[name].seen.startswith(_DEMO)]  # another demo's
         left = disk.deleted() if self._database.path else []  # a database of a moment leaves that to the owner
         self._batch.deleted += [name for name, _ in left]
         self._save()
@@ -194,7 +200,7 @@ def _stamp(folder: Path) -> str:
             marks.append("-")
         else:
             marks.append(f"{found.st_ino}.{found.st_mtime_ns}.{found.st_size}")
-    return " ".join(marks)
+    return (_DEMO if in_demo(folder) else "") + " ".join(marks)
 
 
 def _pieces(folder: Path, place: Place | None) -> Iterator[tuple[list[Event], Place]]:

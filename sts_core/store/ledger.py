@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from sts_core.errors import UserError
-from sts_core.folders import jobs as jobs_folder
-from sts_core.jobs.folder import ACTIVE, ID, RESULT, read_table
+from sts_core.folders import shipped
+from sts_core.jobs.folder import ACTIVE, ID, RESULT, read_table, result_folder
 from sts_core.results.actual import HALVES, PRIMARY_METRIC, read_actual, same_name
 from sts_core.results.folder import TARGET
 from sts_core.results.ledger import (
@@ -229,7 +229,7 @@ def _unit(metric: str) -> str:
 
 def _reliability(job: str, metric: str, outcomes: Sequence[Outcome]) -> tuple[float | None, str]:
     """From the job's rows where they are there, else from the outcomes' own errors (METHOD 6)."""
-    folder = jobs_folder() / job / RESULT
+    folder = result_folder(job)
     try:
         written = (folder / FILE).stat()
         return _split_half(str(folder), metric, (written.st_mtime_ns, written.st_size)), HALVES
@@ -253,14 +253,14 @@ def _training_sets(runs: Sequence[_Run]) -> dict[str, str]:
 
 
 def _hash(job: str) -> str:
-    table = read_table(jobs_folder() / job / RESULT / "started_with.json") or {}
+    table = read_table(result_folder(job) / "started_with.json") or {}
     return table["data"] if isinstance(table.get("data"), str) else ""
 
 
 def _trained_on(spec: Mapping[str, Any]) -> str:
     """The training set's name; of a mixture, that of the set it was made for."""
     data = str(_target(spec).get("data") or "")
-    place = Path(data)
+    place = shipped(data) or Path(data)
     manifest = place if place.name == "manifest.json" else place / "manifest.json"
     sources = (read_table(manifest) or {}).get("sources") if place.is_absolute() else None
     own = sources.get(TARGET) if isinstance(sources, dict) else None

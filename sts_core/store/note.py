@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sts_core.errors import UserError
 from sts_core.folders import atomic_write
-from sts_core.jobs.folder import locate
+from sts_core.jobs.folder import load, locate, refuse_demo
 
 NOTE = "note.txt"
 LONGEST = 10_000
@@ -17,7 +17,9 @@ def write_note(job: str, text: str) -> None:
     """Put this note in place of the one before; the job's row has it after the next pass."""
     if len(text) > LONGEST:
         raise UserError(f"A note of {len(text)} characters is too long", f"Keep it to {LONGEST}.")
-    atomic_write(locate(job) / NOTE, text.encode("utf-8", "replace"))
+    folder = locate(job)
+    refuse_demo(load(folder), "noted on")
+    atomic_write(folder / NOTE, text.encode("utf-8", "replace"))
 
 
 def read_note(folder: Path) -> str:

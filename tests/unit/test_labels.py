@@ -108,6 +108,18 @@ def test_hostile_words_are_kept_short_and_without_control_signs() -> None:
     assert plain("abcdef", 4) == "abc…"
 
 
+def test_a_judges_labels_that_ship_are_read_under_those_made_here() -> None:
+    """So the tables of names come out of a fresh clone, and what ships is not asked again."""
+    write_labels(SAE, MODEL, "p", [Label(1, "math"), Label(2, "code")])
+    (folders.DEMO / "labels").parent.mkdir(parents=True)
+    (folders.cache() / "labels").rename(folders.DEMO / "labels")
+    assert [label.label for label in read_labels(SAE, MODEL, "p")] == ["math", "code"]
+    write_labels(SAE, MODEL, "p", [Label(2, "prose"), Label(3, "math")])
+    assert [(label.feature, label.label) for label in read_labels(SAE, MODEL, "p")] == [
+        (1, "math"), (2, "prose"), (3, "math"),
+    ]  # fmt: skip
+
+
 def test_what_ships_is_read_and_ones_own_wins() -> None:
     write_labels(SAE, MODEL, "p", [Label(1, "math", at="2026-01-01"), Label(2, "code", at="2026-01-01")])
     set_star(SAE, 2, True)

@@ -241,7 +241,7 @@ def _given(spec: SweepSpec) -> Given:
         )
     if spec.actual.startswith(PAPER_PREFIX):
         return spec.actual
-    job = folders.jobs() / spec.actual / "result"
+    job = folders.job(spec.actual) / "result"
     if "/" not in spec.actual and not Path(spec.actual).exists() and job.is_dir():
         return job
     return Path(spec.actual).expanduser()

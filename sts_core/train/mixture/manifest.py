@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sts_core import folders
 from sts_core.errors import UserError
 from sts_core.fingerprint import sha256_file
 from sts_core.spec import DataSpec
@@ -88,19 +89,25 @@ def as_bytes(rows: Iterable[MixedRow]) -> bytes:
 
 
 def folder_of(data: str) -> Path | None:
-    """The mixture that a training set's name means: its folder or its manifest; None for any other name."""
-    path = Path(data).expanduser()
+    """The mixture that a training set's name means: its folder or its manifest; None for any other name.
+
+    That of a run that ships is named from the demo's folder: `demo/runs/ID/mixture/manifest.json`.
+    """
+    path = folders.shipped(data) or Path(data).expanduser()
     if path.name == MANIFEST:
         return path.parent
     return path if path.is_dir() and (path / MANIFEST).is_file() else None
 
 
 def read_mixture(folder: Path) -> Mixture:
-    """The mixture in a folder; refused when its file is not the one the manifest tells of."""
+    """The mixture in a folder; refused when its file is not the one the manifest tells of.
+
+    The demo ships no text of a data set: of a mixture in it the file is made from its sources each time.
+    """
     manifest = read_manifest(folder)
     path = folder / FILE
     try:
-        data = path.read_bytes()
+        data = rebuild(folder) if folder.is_relative_to(folders.DEMO) else path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", "Make the mixture again with `sts mix`.") from None
     if hashlib.sha256(data).hexdigest() != manifest["file"]["sha256"]:

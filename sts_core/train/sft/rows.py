@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
+from sts_core.fingerprint import sha256_file
 from sts_core.text.prompts import Prompter
 from sts_core.text.sides import held_out, split
 from sts_core.text.sources import Row, Rows, locate, read_rows
-from sts_core.train.mixture.manifest import FILE, Mixture, folder_of, read_mixture
+from sts_core.train.mixture.manifest import Mixture, folder_of, read_mixture
 from sts_core.train.sft.spec import SetSpec, SftSpec
 
 IGNORED = -100
@@ -125,10 +125,10 @@ def mixture_of(target: SetSpec) -> Mixture | None:
     return mixture
 
 
-def training_file(target: SetSpec) -> Path:
-    """The file that is trained on."""
-    folder = folder_of(target.data)
-    return locate(target.data) if folder is None else folder / FILE
+def training_sha256(target: SetSpec) -> str:
+    """Of the file that is trained on."""
+    mixture = mixture_of(target)
+    return sha256_file(locate(target.data)) if mixture is None else mixture.sha256
 
 
 def evaluated_target(target: SetSpec) -> SetSpec:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 
 from sts_core.errors import UserError
-from sts_core.fingerprint import sha256_file
 from sts_core.folders import STARTED, alone_in, atomic_json, disk_trouble, ensure
 from sts_core.nets.describe import ModelInfo
 from sts_core.nets.device import choose_device, choose_dtype, cpu_name
@@ -31,7 +30,7 @@ from sts_core.train.sft.beforehand import check_report
 from sts_core.train.sft.launch import train_on_several
 from sts_core.train.sft.loop import CHECKPOINTS, train_here
 from sts_core.train.sft.plan import check_room, plain_model, remember_rate
-from sts_core.train.sft.rows import RowSet, training_file, training_rows
+from sts_core.train.sft.rows import RowSet, training_rows, training_sha256
 from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import AtCheckpoint, Tell
 
@@ -114,7 +113,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
     """Remember what the run begins with, or refuse to go on with a run that began with something else."""
     plain = {key: value for key, value in spec.to_dict().items() if key not in _MAY_CHANGE}
     plain["evaluate.target_rows"] = spec.evaluate.target_rows  # decides which rows train
-    now = {"spec": plain, "data": sha256_file(training_file(spec.target)), "model": info.revision}
+    now = {"spec": plain, "data": training_sha256(spec.target), "model": info.revision}
     path = ensure(out) / STARTED
     if not path.is_file():
         atomic_json(path, now)
@@ -134,7 +133,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
 def _write_manifest(spec: SftSpec, info: ModelInfo, rows: RowSet, out: Path, told: dict[str, Any]) -> None:
     atomic_json(out / MANIFEST, {
         "format": 1, "kind": "sft", "spec": spec.to_dict(), "model": info.public(),
-        "data": sha256_file(training_file(spec.target)), **told, "rows": rows.public(), "warnings": rows.warnings,
+        "data": training_sha256(spec.target), **told, "rows": rows.public(), "warnings": rows.warnings,
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads", "seed": spec.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in _LIBRARIES},
