@@ -15,6 +15,7 @@ from pages.parts.look import look_into
 from pages.parts.progress import job_line, look_for_end
 from pages.parts.selection import KEY_HEAD, Selection, measured_with, select, settle, show_next
 from pages.parts.uploads import MOST_MB, keep_domain_files, keep_target_file, show_refusal
+from sts_core.bundle.embedded import TRAIN_NAMES
 from sts_core.figures.numbers import count, day
 from sts_core.folders import DEMO
 from sts_core.spec import MMLU_DOMAINS, POOLS
@@ -67,7 +68,7 @@ def _sae(fields: Fields, stored: Sequence[Stored], shown: Stored | None) -> tupl
 
 def _target(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
     with _chip("Target", short(fields.now("target")), "target"):
-        others = [DEFAULTS["target"], *(s.target for s in stored)]
+        others = [*TRAIN_NAMES, *(s.target for s in stored)]
         target = fields.pick("Target set: what you would train on", "target", others)
         st.caption("An embedded name, a hub id, or a file: .jsonl, .json, .csv or .parquet.")
         st.file_uploader(
@@ -78,7 +79,7 @@ def _target(fields: Fields, stored: Sequence[Stored]) -> dict[str, Any]:
             max_upload_size=MOST_MB,
         )
         show_refusal("target")
-        columns = fields.columns("target") if target != DEFAULTS["target"] else {}
+        columns = fields.columns("target") if target not in TRAIN_NAMES else {}
         look_into("target", target, columns, fields.now("pool"))
     return {"target": target, **_unused("target"), **columns}
 

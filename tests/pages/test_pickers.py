@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts import catalogue, uploads
 from pages.parts.choices import DEFAULTS
+from sts_core.bundle.embedded import TRAIN_NAMES
 from sts_core.nets.presets import PRESETS
 from tests.pages.test_workbench import words_of
 
@@ -152,3 +153,11 @@ def test_what_is_no_file_here_is_not_looked_into(app: App, target: str) -> None:
     test = app(target=target)
     assert not test.exception
     assert not any(box.label.startswith("Look into") for box in test.expander)
+
+
+@pytest.mark.parametrize("target", TRAIN_NAMES)
+def test_an_embedded_set_is_offered_and_needs_no_columns(app: App, target: str) -> None:
+    test = app(target=target)
+    assert not test.exception
+    assert set(TRAIN_NAMES) <= set(field(test, "target"))
+    assert not any(box.key == "target_question" for box in test.text_input)
