@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sts_core.cli.measuring import ranks_band
-from sts_core.cli.telling import print_json, table
+from sts_core.cli.telling import for_a_program, print_json, table
 from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 
@@ -53,11 +53,16 @@ def correlate(
     dims: Annotated[str, typer.Option(help="icl, sft (the run's own), random, or a file of feature numbers.")] = "icl",
     power: Annotated[int, typer.Option(min=1, max=2, help="1, or 2 for squares.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of permutations and resampling.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON instead.")] = False,
+    json: Annotated[
+        bool | None,
+        typer.Option(
+            "--json/--table", help="JSON, or words and a table; if not said, these on a terminal and else JSON."
+        ),
+    ] = None,
 ) -> None:
     """Hold scores against what really happened: both correlations, their p, intervals, and what one point does to them.
 
-    Example: sts correlate cache/demo/result --actual paper --paper qwen
+    Example: sts correlate cache/demo/result --actual paper --paper qwen --table
     """
     from sts_core.results.actual import read_actual
     from sts_core.results.agreement import hold_against, of_paper
@@ -84,7 +89,7 @@ def correlate(
             )
             for given in _given(actual, paper)
         ]  # fmt: skip
-    if json:
+    if for_a_program(json):
         told = [one.public() for one in found]
         print_json(told[0] if len(told) == 1 else told)
         return

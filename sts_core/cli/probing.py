@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sts_core.cli.telling import Teller
+from sts_core.cli.telling import Teller, for_a_program
 from sts_core.cli.terminal import as_json, visible
 from sts_core.errors import UserError
 
@@ -67,7 +67,7 @@ def probe(
     )  # fmt: skip
     found = find(request)
     value = read(request)
-    if not sys.stdout.isatty() if json is None else json:
+    if for_a_program(json):
         typer.echo(as_json(value))
         return
     for note in value["notes"]:

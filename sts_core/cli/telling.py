@@ -18,6 +18,11 @@ def print_json(value: Any) -> None:
     typer.echo(as_json(value))
 
 
+def for_a_program(asked: bool | None) -> bool:
+    """Whether JSON is wanted: as it was asked for, else wherever nobody reads along."""
+    return asked if asked is not None else not sys.stdout.isatty()
+
+
 class Teller:
     """Watches a longer work: one line that rewrites itself on a terminal, elsewhere a line a stage and a minute."""
 

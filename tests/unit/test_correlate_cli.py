@@ -68,10 +68,11 @@ def csv(path: Path, changes: dict[str, float], extra: str = "") -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    """What the command prints."""
+    """What the command prints, in words unless JSON is asked for."""
     program = typer.Typer()
     correlating.add_to(program)
-    program(args=[str(argument) for argument in arguments], standalone_mode=False)
+    told = [str(argument) for argument in arguments]
+    program(args=told if "--json" in told else [*told, "--table"], standalone_mode=False)
     return capsys.readouterr().out
 
 
@@ -267,6 +268,13 @@ def test_the_papers_own_panels_in_plain_words(capsys: Any) -> None:
     words = run(capsys, "paper", "--paper", "gemma")
     assert "r = 0.77, n = 8, p = .055; without engineering 0.05: one point carries this" in words
     assert "health, math, business, history, economics, chemistry: not published" in words
+
+
+def test_a_program_that_reads_along_is_given_json(capsys: Any) -> None:
+    program = typer.Typer()
+    correlating.add_to(program)
+    program(args=["paper", "--paper", "gemma"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out) == json.loads(run(capsys, "paper", "--paper", "gemma", "--json"))
 
 
 def test_the_papers_scores_cannot_be_made_anew() -> None:
