@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
+from pages.parts.feature_data import tested_runs
 from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
 from pages.parts.report_button import report_button
@@ -154,7 +155,9 @@ def say_prediction(selection: Selection, scored: pd.DataFrame, choice: Choice) -
     """Before anything happened: which domains score highest."""
     if selection.stored is None:
         return
-    unbroken = words.headline(scored, words.target_name(selection.stored.target)).replace("-", "\u2011")
+    stored = selection.stored
+    said = words.headline(scored, words.target_name(stored.target), len(tested_runs(stored.key)))
+    unbroken = said.replace("-", "\u2011")
     st.title(plain(unbroken), anchor=False)
     st.markdown(f":gray[{plain(f'The score averages over {choice.words()}. {HIGHER}')}]")
 

@@ -10,12 +10,13 @@ import streamlit as st
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
+from pages.parts.feature_data import tested_runs
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
 from pages.parts.preflight import preflight
 from pages.parts.provenance import line, origin, provenance
 from pages.parts.report_button import report_button
-from pages.parts.selection import Selection
+from pages.parts.selection import KEY_HEAD, Selection
 from pages.parts.style import mode
 from sts_core.figures import words
 from sts_core.figures.domains import domain_bars
@@ -53,10 +54,16 @@ def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
     if stored is None:
         return
     target = words.target_name(stored.target)
-    unbroken = words.headline(table, target).replace("-", "\u2011")  # a name is not torn at its hyphen
+    tests = tested_runs(stored.key)
+    unbroken = words.headline(table, target, len(tests)).replace("-", "\u2011")  # a name is not torn at its hyphen
     st.title(plain(unbroken), anchor=False)
     st.markdown(f":gray[{plain(words.explanation(metric, n, target))}]")
     origin(selection)
+    if tests:
+        st.page_link(
+            "pages/views/transfer.py", label="What really happened", icon=":material/moving:",
+            query_params={"result": stored.key[:KEY_HEAD], "actual": f"run:{next(iter(tests))}"},
+        )  # fmt: skip
 
 
 def choose_score(known: list[int]) -> tuple[str, int]:

@@ -27,7 +27,6 @@ TERMS = {
 MOSTLY = 0.75
 """From this share of the leading features on, they are said to go one way."""
 FEWEST_FOR_A_WAY = 5
-_PREDICTION = "(prediction, not yet tested here)"
 _SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -39,15 +38,18 @@ class Scored(NamedTuple):
     se: float | None
 
 
-def headline(scores: pd.DataFrame, target: str) -> str:
-    """One sentence on which domains score highest. `scores` has the columns domain, value, se of one metric."""
+def headline(scores: pd.DataFrame, target: str, tests: int = 0) -> str:
+    """One sentence on which domains score highest. `scores` has the columns domain, value, se of one metric.
+
+    `tests` fine-tunes were held against this prediction here.
+    """
     ranked, unmeasured = _ranked(scores)
     if not ranked:
         return f"No domain could be scored for training on {target}: no token was measured."
     if len(ranked) == 1:
         return _single(ranked[0], target, unmeasured)
     tail = _left_out(unmeasured)
-    for_target = f"for training on {target} {_PREDICTION}"
+    for_target = f"for training on {target} ({_prediction(tests)})"
     of_all = f"of {len(ranked)} domains"
     if any(not known(d.se) for d in ranked):
         return f"{_capital(ranked[0].name)} scores highest {of_all} {for_target}, but {_no_error(ranked)}{tail}."
@@ -196,6 +198,13 @@ def _se(first: Scored, second: Scored) -> float:
 def _level_words(level: Sequence[int]) -> str:
     number = _spelled(len(level))
     return f"the first {number}" if level == list(range(len(level))) else f"{number} of them"
+
+
+def _prediction(tests: int) -> str:
+    if not tests:
+        return "prediction, not yet tested here"
+    many = _SMALL[tests] if tests < len(_SMALL) else count(tests)
+    return f"prediction, tested here by {many} fine-tune{'s' if tests > 1 else ''}"
 
 
 def _single(only: Scored, target: str, unmeasured: int) -> str:

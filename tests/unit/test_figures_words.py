@@ -31,6 +31,20 @@ def test_a_clear_leader_is_named() -> None:
     assert said == f"Law scores highest of 3 domains for training on gsm-symbolic {PREDICTION}."
 
 
+@pytest.mark.parametrize(
+    ("tests", "told"),
+    [
+        (0, "not yet tested here"),
+        (1, "tested here by one fine-tune"),
+        (2, "tested here by two fine-tunes"),
+        (30, "tested here by 30 fine-tunes"),
+    ],
+)
+def test_whether_it_was_tested_is_told(tests: int, told: str) -> None:
+    said = headline(scored(("math", 1.0, 0.1), ("law", 3.0, 0.1)), "x", tests)
+    assert said == f"Law scores highest of 2 domains for training on x (prediction, {told})."
+
+
 def test_two_level_leaders_are_named_as_level() -> None:
     said = headline(scored(("math", 3.0, 0.1), ("law", 3.05, 0.1), ("history", 2.0, 0.1)), "x")
     assert said.startswith("Law and math score highest of 3 domains")
