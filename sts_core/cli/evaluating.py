@@ -40,7 +40,8 @@ def evaluate(
     """Evaluate a model, or one before and after a fine-tune, on rows that neither training nor scoring used.
 
     The spec names a model, and with tuned = "…" the one made from it; domains = "mmlu" or [[domains]] tables, a
-    [target] set, and a [harness] table with lm-eval's tasks. Own metrics: nll, accuracy, nll_text, first_choice.
+    [target] set, and a [harness] table with lm-eval's tasks. Own metrics: nll, accuracy, nll_choice, nll_text,
+    first_choice.
 
     Example: sts eval cache/demo/eval.toml --set rows=10 --set target_rows=10
     """

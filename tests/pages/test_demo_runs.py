@@ -90,4 +90,6 @@ def test_what_it_did_is_held_against_its_result(app: App, pages_cache: Path) -> 
     assert [what for what in moved["what"] if "· demo" in what]
     workbench = app(result=key[:12])
     assert not workbench.exception
-    assert "prediction, tested here by one fine‑tune" in workbench.title[0].value.replace("\\", "")
+    assert "prediction, tested here by one fine-tune" in workbench.title[0].value.replace("\\", "").replace(
+        "\u2011", "-"
+    )

@@ -79,6 +79,7 @@ class Plain:
         if question.options:
             each = {letter: sum(self.logps(turns, letter)[0]) for letter in question.letters}
             values["accuracy"] = float(max(each, key=lambda letter: each[letter]) == question.gold)
+            values["nll_choice"] = math.log(sum(math.exp(one) for one in each.values())) - each[question.gold]
             words = self.logps(turns, question.gold_text)[0]
             values["nll_text"] = -sum(words) / len(words)
         return values

@@ -4,7 +4,9 @@ Everything is teacher-forced after the chat prompt, zero-shot unless the set bri
 
 * `nll`: −1/T Σ ln p(tₖ | prompt, t₁…tₖ₋₁) over the T tokens of the gold answer, in nats a token. The gold answer is the
   letter where there are options, else the answer itself; what ends the turn is not part of it.
-* `nll_text`: the same of the gold option in words, where there are options.
+* `nll_choice`: −ln of the gold letter's share of what the letters hold together: whether the model knows which, not
+  whether it answers with a letter at all. Even odds of four letters give ln 4.
+* `nll_text`: as `nll`, of the gold option in words, where there are options.
 * `accuracy`: 1 where no option's letter is likelier than the gold one, else 0; a tie of k letters gives 1/k. Letters of
   several tokens are compared by the sum of their log-likelihoods.
 * `first_choice`: the share of the gold answer's tokens that are the likeliest of the whole vocabulary.
@@ -12,6 +14,7 @@ Everything is teacher-forced after the chat prompt, zero-shot unless the set bri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +130,7 @@ def _values(one: Asked, scored: list[Scored]) -> dict[str, float]:
         nll = _nll(scored[right])
         first = _share_equal(scored[right].first_choice, list(piece.ids[piece.start :]))
     values = {"nll": nll, "accuracy": _best(likelihoods, right), "first_choice": first}
+    values["nll_choice"] = _log_sum(likelihoods) - likelihoods[right]
     if one.text_at is not None:
         values["nll_text"] = _nll(scored[one.text_at])
     return values
@@ -138,6 +142,12 @@ def _nll(scored: Scored) -> float:
 
 def _share_equal(chosen: list[int], gold: list[int]) -> float:
     return sum(a == b for a, b in zip(chosen, gold, strict=True)) / len(gold)
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """ln Σ exp, the largest taken out first."""
+    most = max(logs)
+    return most + math.log(sum(math.exp(one - most) for one in logs))
 
 
 def _best(likelihoods: list[float], right: int) -> float:

@@ -13,7 +13,7 @@ from sts_core.spec_checks import device, known_keys, whole
 from sts_core.spec_file import apply_change, located, read_table
 from sts_core.train.evaluation.sets import ROWS, EvalSet, domain_set, names, target_set
 
-METRICS = ("nll", "accuracy", "nll_text", "first_choice")
+METRICS = ("nll", "accuracy", "nll_choice", "nll_text", "first_choice")
 """What our own scorer measures (`evaluate`)."""
 DEFAULT_METRICS = ("nll", "accuracy")
 
