@@ -21,6 +21,8 @@ from sts_core.store.note import LONGEST, write_note
 CHOSEN = "job"
 """The URL's name for the job that is looked at."""
 _MEASURES = "run"
+_RUN = "run"
+"""The URL's name for the fine-tune that is looked at."""
 _WAYS: dict[queue.Way, tuple[str, str]] = {
     "first": ("First", ":material/vertical_align_top:"),
     "up": ("Up", ":material/arrow_upward:"),
@@ -104,6 +106,8 @@ def _again(job: Job) -> None:
     options = {"fresh": True} if job.kind == _MEASURES and job.state == "done" else {}
     new = launch.clone(job.id, options=options)
     st.toast(plain(f"A new job: {_standing(read(new))}"))
+    if _RUN in st.query_params:  # the new one is looked at, where it can be cancelled
+        st.query_params[_RUN] = new
     _drawn_anew(new)
 
 

@@ -182,7 +182,7 @@ def _below(now: Run) -> None:
     checkpoints = _checkpoints(now)
     with _folded(f"Checkpoints and artefacts ({count(len(checkpoints))})", "inventory_2", "artefacts") as artefacts:
         if artefacts.open:
-            st.caption(plain(f"In {now.job.folder / RESULT}"))
+            st.caption(plain("Weights do not ship with the demo." if now.job.demo else f"In {now.job.folder / RESULT}"))
             if checkpoints:
                 st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
     with _folded("Settings and note", "receipt_long", "settings") as settings:
@@ -202,7 +202,8 @@ def _folded(label: str, icon: str, key: str) -> Any:
 
 
 def _log(job: Job) -> None:
-    lines = "\n".join(job.log_tail(LOG_LINES)) or "The worker printed nothing."
+    nothing = "The log does not ship with the demo." if job.demo else "The worker printed nothing."
+    lines = "\n".join(job.log_tail(LOG_LINES)) or nothing
     st.code(lines, language=None, wrap_lines=True)
 
 

@@ -33,7 +33,6 @@ from sts_core.store.results import Stored
 
 RUN, BROUGHT, IMPORTED, FIGURE, NOTHING = "run:", "file:", "imported:", "figure:", "none"
 _QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
-_MISSED = "actual_missed"
 KINDS = ("csv", "json", "txt")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
@@ -81,10 +80,9 @@ def choose_actual(found: Mapping[str, Source]) -> str:
     usual = next((token for token, one in found.items() if one.tested), NOTHING)
     asked = st.query_params.get(_QUERY, usual)
     if asked not in (NOTHING, *found):
-        if st.session_state.get(_MISSED) != asked:  # told once; the link stays, for taking it away makes "back" a loop
-            st.session_state[_MISSED] = asked
-            words = f"What this link tells of, {plain(asked[:40])}, is not here; something else is shown."
-            st.toast(words, icon=":material/link_off:")
+        # The link stays, for taking it away makes "back" a loop; so it is told for as long as it is there.
+        words = f"What this link tells of, {plain(asked[:40])}, is not here; something else is shown."
+        st.markdown(f":orange[:material/link_off: {words}]", width=330)
         asked = usual
     st.session_state[_FIELD] = asked
     picked: Any = st.selectbox(

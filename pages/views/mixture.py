@@ -13,7 +13,7 @@ from pages.parts.mixture_figures import choose_domains, draw_allocation
 from pages.parts.mixture_made import made_here
 from pages.parts.mixture_order import order
 from pages.parts.mixture_rows import show_rows
-from pages.parts.provenance import origin, provenance
+from pages.parts.provenance import origin, outcome_link, provenance
 from pages.parts.selection import Selection
 from pages.parts.transfer_data import vectors
 from sts_core.errors import UserError
@@ -103,6 +103,8 @@ def say(selection: Selection, choice: Choice, found: Allocated | None) -> None:
     held = held_words(found.quotas, found.available, choice.floor, choice.cap)
     st.markdown(f":gray[{plain(' '.join(part for part in (steer, held, WHY) if part))}]")
     origin(selection)
+    if selection.stored is not None:
+        outcome_link(selection.stored)
 
 
 def preview(found: Allocated, choice: Choice, rows: dict[str, Rows], stored: Stored) -> None:

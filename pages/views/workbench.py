@@ -14,9 +14,9 @@ from pages.parts.feature_data import tested_runs
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
 from pages.parts.preflight import preflight
-from pages.parts.provenance import line, origin, provenance
+from pages.parts.provenance import line, origin, outcome_link, provenance
 from pages.parts.report_button import report_button
-from pages.parts.selection import KEY_HEAD, Selection
+from pages.parts.selection import Selection
 from pages.parts.style import mode
 from sts_core.figures import words
 from sts_core.figures.domains import domain_bars
@@ -59,11 +59,7 @@ def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
     st.title(plain(unbroken), anchor=False)
     st.markdown(f":gray[{plain(words.explanation(metric, n, target))}]")
     origin(selection)
-    if tests:
-        st.page_link(
-            "pages/views/transfer.py", label="What really happened", icon=":material/moving:",
-            query_params={"result": stored.key[:KEY_HEAD], "actual": f"run:{next(iter(tests))}"},
-        )  # fmt: skip
+    outcome_link(stored)
 
 
 def choose_score(known: list[int]) -> tuple[str, int]:

@@ -53,7 +53,8 @@ def verdict(found: Comparison) -> str:
         return f"Whether {name} ranks {what} cannot be told: {correlation_words(c)}."
     told = f"(Spearman ρ = {fixed(c.spearman, 2)}, n = {count(c.n)}, {p_value(c.p_spearman)})"
     if c.p_spearman >= LIKELY:
-        return f"{name} does not rank {what} better than chance would {told}."
+        leans = ", and leans the wrong way" if c.spearman < 0 else ""
+        return f"{name} does not rank {what} better than chance would{leans} {told}."
     if c.spearman < 0:
         return f"{name} ranks {what} the wrong way round {told}."
     return f"{name} ranks {what} better than chance {told}."

@@ -33,7 +33,7 @@ from tests.faults.worker import STAYS, loss
 
 WORKER = Path(__file__).with_name("worker.py")
 SERVER = Path(__file__).with_name("dashboard.py")
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class World:
