@@ -12,7 +12,7 @@ from pages.parts.choices import FIELDS, short
 from pages.parts.escape import plain
 from pages.parts.launch_fields import METHODS, fields
 from pages.parts.messages import show_error, told
-from pages.parts.mixture_launch import Filled, data_name, filled, forget
+from pages.parts.mixture_launch import LEFT, Filled, data_name, filled, forget
 from pages.parts.planning import Planning, planned
 from pages.parts.selection import KEY_HEAD, Selection
 from sts_core.errors import UserError
@@ -41,7 +41,8 @@ def launch_form(selection: Selection) -> None:
 
 def _form(selection: Selection, mixture: Filled | None) -> None:
     box = st.expander(
-        "New run", icon=":material/add:", key="new_run", expanded=mixture is not None,
+        "New run", icon=":material/add:", key="new_run",
+        expanded=mixture is not None or st.session_state.get(LEFT, False),
         on_change="rerun" if mixture is None else "ignore",
     )  # fmt: skip
     # A folded form of thirty fields would be gone over by the browser with every click on the page.

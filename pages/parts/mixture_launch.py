@@ -21,6 +21,8 @@ from sts_core.train.mixture.manifest import MANIFEST, folder_of, read_manifest
 
 MIXTURE = "mixture"
 """The URL's name for the mixture that the form is filled in with."""
+LEFT = "new_run_mixture_left"
+"""The session's mark that its form was filled in with a mixture and no longer is: it stays open."""
 
 
 class Filled(NamedTuple):
@@ -56,6 +58,7 @@ def filled() -> Filled | None:
 def forget() -> None:
     """Take the mixture out of the form."""
     st.query_params.pop(MIXTURE, None)
+    st.session_state[LEFT] = True
 
 
 def from_job(job: str) -> Filled:

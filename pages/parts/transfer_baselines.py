@@ -88,7 +88,7 @@ def _comparisons(whole: Agreement) -> None:
 def _baselines(whole: Agreement) -> None:
     rows = [
         {"comparison": one.name, "kind": correlation_words.baseline_kind(one), **_row(found),
-         "took": correlation_words.cost_words(one.seconds, one.device), "what": one.words}
+         "took": correlation_words.baseline_cost(one, whole.cost), "what": one.words}
         for one, found in whole.baselines
     ]  # fmt: skip
     if rows:
@@ -111,7 +111,7 @@ def _small(whole: Agreement, one: Baseline, found: Correlation, place: int) -> N
     ]
     title = f"{one.name}: ρ = {fixed(found.spearman, 2)}"
     axes = (one.name, correlation_words.harm_words(whole.actual))
-    cost = (f"Took {correlation_words.cost_words(one.seconds, one.device)}.",)
+    cost = (f"Took {correlation_words.baseline_cost(one, whole.cost)}.",)
     figure = transfer_scatter(dots, found.line, found.most_influential, title, axes, cost, mode(), small=True)
     st.plotly_chart(
         figure, theme=None, key=f"baseline_{place}", alt=title, config=picture("baseline", figure.layout.height)

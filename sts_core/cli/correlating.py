@@ -160,11 +160,9 @@ def _words(found: Agreement) -> str:
     blocks.append(table([_HEADER, *rows]))
     blocks.append(_domains(found))
     if found.baselines:
-        rows = [(*_row(_named(b), c), words.cost_words(b.seconds, b.device)) for b, c in found.baselines]
+        rows = [(*_row(_named(b), c), words.baseline_cost(b, found.cost)) for b, c in found.baselines]
         blocks.append(table([("baseline against harm", *_HEADER[1:], _COST), *rows]))
-        costs = [
-            f"STS itself took {words.cost_words(*found.cost)}, as did all baselines that are read from its result."
-        ]
+        costs = [f"STS took {words.cost_words(*found.cost)}, and with it all baselines that are read from its result."]
         costs += [f"{DASH} {name}: {why}." for name, why in found.missing.items()]
         costs += ["`sts baselines` measures those that need a model."] if found.missing else []
         blocks.append("\n".join(visible(line) for line in costs))

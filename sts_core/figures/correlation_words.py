@@ -8,7 +8,7 @@ from sts_core.figures.numbers import DASH, count, duration, fixed, known, number
 from sts_core.figures.words import METRICS
 from sts_core.results.actual import Actual
 from sts_core.results.agreement import HARM, PAPER8, Comparison
-from sts_core.results.baselines import Baseline
+from sts_core.results.baselines import Baseline, Cost
 from sts_core.results.outcomes.outcome import SHARE
 from sts_core.stats.correlation import Correlation
 from sts_core.stats.hits import Hits
@@ -91,6 +91,12 @@ def baseline_kind(one: Baseline) -> str:
 def cost_words(seconds: float | None, device: str) -> str:
     """`2 min 52 s on cpu`."""
     return DASH if seconds is None else f"{duration(seconds)}{f' on {device}' if device else ''}"
+
+
+def baseline_cost(one: Baseline, sts: Cost) -> str:
+    """The same of a baseline; one that is read from the result itself cost what STS did."""
+    same = one.seconds is not None and (one.seconds, one.device) == sts
+    return "as STS" if same else cost_words(one.seconds, one.device)
 
 
 def baseline_words(name: str, found: Correlation) -> str:

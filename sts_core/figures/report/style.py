@@ -118,7 +118,8 @@ text.halo {{ paint-order: stroke; stroke: var(--paper); stroke-width: 3px; strok
   figure, tr, li, .badges, .meta {{ break-inside: avoid; }}
   .scroll {{ overflow: visible; }}
   pre {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
-  th, td {{ padding-right: .6rem; }}
+  table {{ font-size: .8rem; }}
+  th, td {{ padding-right: .5rem; }}
 }}
 @page {{ margin: 16mm 15mm; }}
 """

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sts_core.figures.correlation_words import (
+    baseline_cost,
     baseline_kind,
     comparison_title,
     cost_words,
@@ -91,7 +92,7 @@ def baselines(found: Gathered) -> str:
         return ""
     rows = [
         (f"{one.name}{'' if one.foretells else f' ({baseline_kind(one)})'}", *_numbers(c),
-         cost_words(one.seconds, one.device))
+         baseline_cost(one, found.agreement.cost))
         for one, c in found.agreement.baselines
     ]  # fmt: skip
     missing = ", ".join(found.agreement.missing)

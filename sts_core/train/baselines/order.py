@@ -152,6 +152,7 @@ def probe_spec(order: BaselinesOrder, result: Result, run: Run | None) -> SftSpe
     return SftSpec.from_dict({
         **own, "model": base.model, "learning_rate": rate, "method": "lora", "steps": order.lora_steps,
         "checkpoint_every": order.lora_steps, "seed": order.seed, "device": order.device,
+        "dtype": like.get("dtype", base.run.dtype),
         "target": {"data": base.target.data, "columns": dict(base.target.columns), "answer": answer},
         "evaluate": {"target_rows": (kept or {}).get("target_rows", EvaluateSpec().target_rows)},
     })  # fmt: skip
