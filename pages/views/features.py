@@ -73,10 +73,13 @@ def browse(selection: Selection, stored: Stored, features: Features, labels: pd.
 def one(selection: Selection, stored: Stored, features: Features, labels: pd.DataFrame, feature: int) -> None:
     """A feature's page."""
     of, label = revisions(selection), label_of(labels, feature)
+    bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="bar")
+    # The headline goes out first: where the feature stands among all, and its examples, take longer.
+    feature_head.head(feature, label, feature_facts.sentence(stored, feature, features.count), of)
     kept, found, torn = gathered(stored, feature)
     meaning, unread = read_meaning(selection, stored, feature)
     text = partial(markdown, stored, feature, label, features.count, found, meaning)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="bar"):
+    with bar:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="way"):
             with st.popover("Ranking", icon=":material/filter_list:", type="tertiary"):
                 question = choose(stored, features, labels)
@@ -84,7 +87,6 @@ def one(selection: Selection, stored: Stored, features: Features, labels: pd.Dat
         with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="keep"):
             feature_head.keep(feature, label, of)
             feature_head.take_away(feature, text, neuronpedia_page(stored, feature))
-    feature_head.head(feature, label, feature_facts.sentence(stored, feature, features.count), of)
     st.header("Where does it fire?", anchor=False)
     if torn is not None:
         show_error(torn)
