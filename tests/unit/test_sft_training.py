@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from trl import SFTTrainer
 
 from sts_core.errors import UserError
 from sts_core.nets.describe import find_model
 from sts_core.train.evaluation.models import load_language_model
+from sts_core.train.sft import trainer
 from sts_core.train.sft.guard import STEPS, TIMES, Guard
 from sts_core.train.sft.rows import IGNORED, training_rows
 from sts_core.train.sft.spec import SftSpec
@@ -95,6 +97,26 @@ def test_the_loss_is_the_answers_and_a_checkpoint_is_the_model_of_its_step(
     assert ran.losses == sorted(ran.losses, reverse=True)
     assert dense_loss(ran.trained.model, spec) < ran.losses[-1]
     assert find_model(str(ran.trained.model)).revision != find_model(str(place / "tiny")).revision
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_loss_in_one_piece_is_that_of_many_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: tiny.Family, method: str
+) -> None:
+    """The same losses and gradients with the one product that a processor computes and with TRL's tiles."""
+    tiny.save_model(tmp_path / "tiny", family, "chatml")
+    tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(40, seed=1))
+    spec = spec_of(tmp_path, method=method, steps=4, checkpoint_every=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "compute_loss", lambda *_: pytest.fail("these were tiles"))
+        short = run(spec, tmp_path / "short")
+    monkeypatch.setattr(trainer, "_LOGITS_AT_ONCE", 0)
+    tiles = run(spec, tmp_path / "tiles")
+    for name in ("loss", "grad_norm", "learning_rate", "epoch"):
+        one, other = ([told[name] for event, told in each.told if event == "step"] for each in (short, tiles))
+        assert one == pytest.approx(other, rel=1e-4)
+    assert all(told["tokens_per_second"] > 0 for event, told in short.told if event == "step")
 
 
 @pytest.mark.parametrize(("family", "style"), [("llama", "llama3"), ("gpt2", "plain")])

@@ -1,11 +1,13 @@
 """TRL's trainer with checkpoints of our own kind, a guard over the loss, and every step told.
 
-TRL and transformers own the loop, the loss, the optimiser and the schedule. Ours are what is written and when: a
-checkpoint holds no pickle and is whole or absent, and nothing of a step that went wrong is ever saved.
+TRL and transformers own the loop, the optimiser, the schedule and, but for its short way on a processor, the loss. Ours
+are what is written and when: a checkpoint holds no pickle and is whole or absent, and nothing of a step that went wrong
+is ever saved.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTTrainer
@@ -20,6 +23,7 @@ from trl import SFTTrainer
 from sts_core.progress import Progress, Watcher
 from sts_core.train.sft import checkpoint
 from sts_core.train.sft.guard import Guard
+from sts_core.train.sft.rows import IGNORED
 from sts_core.train.sft.spec import SftSpec
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -28,6 +32,8 @@ AtCheckpoint = Callable[[int, Path], None]
 """Called with the step and the folder once a checkpoint is whole."""
 TRAINING = "training"
 _GUARD = "guard.json"
+_LOGITS_AT_ONCE = 2**27
+"""Logits that a processor computes in one piece: half a gigabyte in float32."""
 
 
 class Trainer(SFTTrainer):
@@ -44,10 +50,33 @@ class Trainer(SFTTrainer):
     ) -> None:
         """`place` will hold the checkpoints; `tokenizer` is saved with a whole model, as it came."""
         self._padding = given["model"].config.get_text_config().pad_token_id
+        chooses = "logits_to_keep" in inspect.signature(given["model"].forward).parameters
         super().__init__(**given)
+        self._in_one_piece = chooses and self.args.device.type == "cpu" and not self.aux_loss_enabled
         self.guard = Guard(self.model.get_input_embeddings().num_embeddings)
         self._spec, self._place, self._saved_tokenizer = spec, place, tokenizer
         self._tell, self._at_checkpoint = tell, at_checkpoint
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's own; on a processor in one product, as its tiles, cut for a GPU, take twice as long."""
+        labels = inputs["labels"][:, 1:]
+        places = (labels != IGNORED).any(dim=0).nonzero()[:, 0]
+        large = len(labels) * len(places) * self.guard.vocabulary > _LOGITS_AT_ONCE
+        if not self._in_one_piece or return_outputs or large:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        given = {name: value for name, value in inputs.items() if name != "labels"}
+        logits = model(**given, use_cache=False, logits_to_keep=places).logits
+        right = labels[:, places]
+        answers = right != IGNORED
+        total = torch.nn.functional.cross_entropy(logits[answers].float(), right[answers], reduction="sum")
+        loss = total / torch.as_tensor(answers.sum() if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # whose gradients are averaged
+        self._total_train_tokens += int(self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum())
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
