@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.frame import NUMBERS, ROW, add_numbers, add_words, frame, name_rows
+from sts_core.figures.frame import NUMBERS, ROW, drawn, frame, named_rows, numbers, words
 from sts_core.figures.numbers import column_decimals, count, known, with_error
-from sts_core.figures.theme import TOKENS, Mode, blend, domain_mark, template
+from sts_core.figures.theme import TOKENS, Mode, blend, domain_mark
 
 
 def domain_bars(
@@ -22,110 +23,79 @@ def domain_bars(
     axis: str,
     caption: Sequence[str] = (),
     mode: Mode = "light",
-    narrow: bool = False,
+    missing: str = "not measured",
+    order: Sequence[str] | None = None,
 ) -> go.Figure:
     """`domain, value, se, tokens, items` of one metric as a figure that stands alone, also as a picture.
 
-    `caption` is lines under the axis: what the whiskers are, and where the numbers come from. `narrow` leaves the
-    numbers at the right out, for a strip beside something else; they stay in the hover.
+    `caption` is lines under the axis: what the whiskers are, and where the numbers come from. `missing` stands for a
+    number there is none of; `order` names the domains from above. Each bar says its domain when it is picked.
     """
+    rows = scores.set_index("domain", drop=False).loc[list(order if order is not None else longest_first(scores))]
+    names = [str(name) for name in rows["domain"]]
+    framed, (upright, left) = frame(title, caption), named_rows(names, mode)
+    reach = [v + (se if known(se) else 0) for v, se in zip(rows["value"], rows["se"], strict=True) if known(v)]
+    layout = {
+        "height": framed.top + ROW * max(len(rows), 2) + framed.bottom,
+        "margin": {"l": left, "r": NUMBERS, "t": framed.top, "b": framed.bottom},
+        "bargap": 0.4,
+        "xaxis": {
+            "range": [0, 1.04 * max(reach, default=1.0) or 1.0], "nticks": 6, "zeroline": True, "fixedrange": True,
+            "showgrid": True, "title": {"text": axis, "standoff": 8},
+        },
+        "yaxis": upright,
+    }  # fmt: skip
+    traces = [_bars(rows, names, mode), _whiskers(rows, mode), _marks(names, mode)]
+    return drawn(traces, layout, [*numbers(column(rows), mode, missing), *words(framed, left, mode)], mode)
+
+
+def longest_first(scores: pd.DataFrame) -> list[str]:
+    """Domains by their value, the highest first; those without one last, as they come."""
     measured = scores[scores["value"].map(known).astype(bool)].sort_values(["value", "domain"], ascending=[False, True])
-    rows = pd.concat([measured, scores.drop(measured.index)])
-    figure = go.Figure(layout={"template": template(mode)})
-    _add_bars(figure, rows, mode)
-    _add_whiskers(figure, rows, mode)
-    _add_marks(figure, rows, mode)
-    if not narrow:
-        add_numbers(figure, column(rows), mode)
-    _frame(figure, rows, title, axis, caption, mode, narrow)
-    return figure
+    return [str(name) for name in (*measured["domain"], *scores.drop(measured.index)["domain"])]
 
 
-def _add_bars(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
-    tokens, marks = TOKENS[mode], [domain_mark(name) for name in rows["domain"]]
-    hover = [_hover(*row) for row in _tuples(rows)]
-    figure.add_bar(
-        x=[v if known(v) else 0 for v in rows["value"]],
-        y=list(range(len(rows))),
-        orientation="h",
-        width=0.58,
-        marker={
-            "color": [blend(m.color(mode), tokens.paper, 0.32) for m in marks],
-            "line": {"width": 0},
-            "cornerradius": 2,
+def _bars(rows: pd.DataFrame, names: Sequence[str], mode: Mode) -> dict[str, Any]:
+    paper = TOKENS[mode].paper
+    return {
+        "type": "bar", "name": "score", "orientation": "h", "width": 0.58,
+        "x": [v if known(v) else 0 for v in rows["value"]], "y": list(range(len(rows))), "customdata": list(names),
+        "marker": {
+            "color": [blend(domain_mark(name).color(mode), paper, 0.32) for name in names],
+            "line": {"width": 0}, "cornerradius": 2,
         },
-        hovertext=hover,
-        hoverinfo="text",
-        name="score",
-    )
+        "hovertext": [_hover(*row) for row in _tuples(rows)], "hoverinfo": "text",
+    }  # fmt: skip
 
 
-def _add_whiskers(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
+def _whiskers(rows: pd.DataFrame, mode: Mode) -> dict[str, Any]:
     """One standard error to each side of a bar's end, where it is known."""
+    ink = TOKENS[mode].ink
     shown = [(i, value, se) for i, (_, value, se, _, _) in enumerate(_tuples(rows)) if known(value) and known(se)]
-    figure.add_scatter(
-        x=[value for _, value, _ in shown],
-        y=[i for i, _, _ in shown],
-        mode="markers",
-        marker={"size": 0.1, "color": TOKENS[mode].ink},
-        error_x={
-            "type": "data",
-            "array": [se for _, _, se in shown],
-            "color": TOKENS[mode].ink,
-            "thickness": 1.4,
-            "width": 4,
-        },
-        hoverinfo="skip",
-        name="± 1 s.e.",
-        cliponaxis=False,
-    )
+    return {
+        "type": "scatter", "name": "± 1 s.e.", "mode": "markers", "x": [value for _, value, _ in shown],
+        "y": [i for i, _, _ in shown], "marker": {"size": 0.1, "color": ink},
+        "error_x": {"type": "data", "array": [se for _, _, se in shown], "color": ink, "thickness": 1.4, "width": 4},
+        "hoverinfo": "skip", "cliponaxis": False,
+    }  # fmt: skip
 
 
-def _add_marks(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
+def _marks(names: Sequence[str], mode: Mode) -> dict[str, Any]:
     """Each domain's own mark at the foot of its bar: the shape repeats what the colour says."""
-    marks = [domain_mark(name) for name in rows["domain"]]
-    figure.add_scatter(
-        x=[0] * len(marks),
-        y=list(range(len(marks))),
-        mode="markers",
-        marker={
-            "symbol": [m.symbol for m in marks],
-            "size": 11,
-            "color": [m.color(mode) for m in marks],
-            "line": {"width": 1.5, "color": TOKENS[mode].paper},
-            "opacity": 1,
+    marks = [domain_mark(name) for name in names]
+    return {
+        "type": "scatter", "name": "domain", "mode": "markers", "x": [0] * len(marks), "y": list(range(len(marks))),
+        "marker": {
+            "symbol": [m.symbol for m in marks], "size": 11, "color": [m.color(mode) for m in marks],
+            "line": {"width": 1.5, "color": TOKENS[mode].paper}, "opacity": 1,
         },
-        hoverinfo="skip",
-        name="domain",
-        cliponaxis=False,
-    )
+        "hoverinfo": "skip", "cliponaxis": False,
+    }  # fmt: skip
 
 
 def column(rows: pd.DataFrame) -> list[str | None]:
     decimals = column_decimals(rows["value"], rows["se"])
     return [with_error(value, se, decimals) if known(value) else None for _, value, se, _, _ in _tuples(rows)]
-
-
-def _frame(
-    figure: go.Figure, rows: pd.DataFrame, title: str, axis: str, caption: Sequence[str], mode: Mode, narrow: bool
-) -> None:
-    framed = frame(title, caption)
-    left = name_rows(figure, [str(name) for name in rows["domain"]], mode)
-    reach = [v + (se if known(se) else 0) for v, se in zip(rows["value"], rows["se"], strict=True) if known(v)]
-    figure.update_layout(
-        height=framed.top + ROW * max(len(rows), 2) + framed.bottom,
-        margin={"l": left, "r": 8 if narrow else NUMBERS, "t": framed.top, "b": framed.bottom},
-        bargap=0.4,
-    )
-    figure.update_xaxes(
-        range=[0, 1.04 * max(reach, default=1.0) or 1.0],
-        nticks=6,
-        zeroline=True,
-        fixedrange=True,
-        showgrid=True,
-        title={"text": axis, "standoff": 8},
-    )
-    add_words(figure, framed, left, mode)
 
 
 def _tuples(rows: pd.DataFrame) -> list[tuple[str, float, float, float, float]]:

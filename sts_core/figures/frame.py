@@ -77,36 +77,39 @@ def add_notes(figure: go.Figure, notes: Sequence[Mapping[str, Any]]) -> None:
 
 def name_rows(figure: go.Figure, names: Sequence[str], mode: Mode) -> int:
     """A row for each name, the first on top; returns the margin that the names need."""
+    axis, left = named_rows(names, mode)
+    figure.update_yaxes(axis)
+    return left
+
+
+def named_rows(names: Sequence[str], mode: Mode) -> tuple[dict[str, Any], int]:
+    """An axis with a row for each name, the first on top, and the margin that the names need."""
     shown = [short(name) for name in names]
-    figure.update_yaxes(
-        tickmode="array",
-        tickvals=list(range(len(shown))),
-        ticktext=[escape(name, quote=False) for name in shown],
-        range=[max(len(shown), 2) - 0.4, -0.6],
-        showgrid=False,
-        fixedrange=True,
-        ticklabelstandoff=12,
-        tickfont={"size": 13, "color": TOKENS[mode].ink},
-        zeroline=False,
-        automargin=False,
-    )
-    return 24 + LETTER * max(map(len, shown), default=0)
+    axis = {
+        "tickmode": "array", "tickvals": list(range(len(shown))),
+        "ticktext": [escape(name, quote=False) for name in shown], "range": [max(len(shown), 2) - 0.4, -0.6],
+        "showgrid": False, "fixedrange": True, "ticklabelstandoff": 12,
+        "tickfont": {"size": 13, "color": TOKENS[mode].ink}, "zeroline": False, "automargin": False,
+    }  # fmt: skip
+    return axis, 24 + LETTER * max(map(len, shown), default=0)
 
 
 def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode, missing: str = "not measured") -> None:
+    """Put the number of each row on a figure."""
+    add_notes(figure, numbers(texts, mode, missing))
+
+
+def numbers(texts: Sequence[str | None], mode: Mode, missing: str = "not measured") -> list[dict[str, Any]]:
     """The number of each row in one column at the right, so that they are read down like a table; None: no number."""
     tokens = TOKENS[mode]
     column = {"x": 1, "xref": "paper", "yref": "y", "xanchor": "left", "xshift": 12, "align": "left"}
-    add_notes(
-        figure,
-        [
-            {
-                **column, "y": place, "text": f"{DASH} {missing}" if text is None else text,
-                "font": {"size": 12, "color": tokens.muted if text is None else tokens.ink},
-            }
-            for place, text in enumerate(texts)
-        ],
-    )  # fmt: skip
+    return [
+        {
+            **column, "y": place, "text": f"{DASH} {missing}" if text is None else text,
+            "font": {"size": 12, "color": tokens.muted if text is None else tokens.ink},
+        }
+        for place, text in enumerate(texts)
+    ]  # fmt: skip
 
 
 def broken(text: str, letters: int) -> str:

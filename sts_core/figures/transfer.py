@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.domains import column, domain_bars
-from sts_core.figures.frame import NUMBERS, add_numbers, add_words, frame, short
+from sts_core.figures.domains import domain_bars, longest_first
+from sts_core.figures.frame import add_words, frame, short
 from sts_core.figures.numbers import known, number
 from sts_core.figures.theme import SMALL_SIZE, TOKENS, Mode, blend, domain_mark, template
 from sts_core.stats.correlation import Line
@@ -59,16 +59,13 @@ def score_bars(
     Sorted: longest first. Pinned: as the rows come. Grouped: kindred domains (those of one hue) together, the group
     with the longest bar first.
     """
-    names = _sorted_names(scores)
-    figure = domain_bars(scores, title, axis, caption, mode, narrow=True)
-    figure.data[0].customdata = names
-    _add_numbers(figure, scores.set_index("domain", drop=False).loc[names], missing, mode)
+    names = longest_first(scores)
     if order == "pinned":
-        _move_rows(figure, names, [str(name) for name in scores["domain"]])
+        names = [str(name) for name in scores["domain"]]
     elif order == "grouped":
         groups = list(dict.fromkeys(domain_mark(name).light for name in names))
-        _move_rows(figure, names, sorted(names, key=lambda name: groups.index(domain_mark(name).light)))
-    return figure
+        names = sorted(names, key=lambda name: groups.index(domain_mark(name).light))
+    return domain_bars(scores, title, axis, caption, mode, missing, names)
 
 
 def transfer_scatter(
@@ -94,30 +91,6 @@ def transfer_scatter(
     _add_dots(figure, shown, [] if small else _name_places(shown, spans), mode)
     _frame(figure, spans, title, axes, caption, mode, small)
     return figure
-
-
-def _sorted_names(scores: pd.DataFrame) -> list[str]:
-    """The rows of `domain_bars` from above."""
-    measured = scores[scores["value"].map(known).astype(bool)].sort_values(["value", "domain"], ascending=[False, True])
-    return [str(name) for name in (*measured["domain"], *scores.drop(measured.index)["domain"])]
-
-
-def _add_numbers(figure: go.Figure, rows: pd.DataFrame, missing: str, mode: Mode) -> None:
-    """The column of numbers at the right."""
-    add_numbers(figure, column(rows), mode, missing)
-    figure.update_layout(margin_r=NUMBERS)
-
-
-def _move_rows(figure: go.Figure, now: Sequence[str], wanted: Sequence[str]) -> None:
-    """Put the rows, each with all that is drawn in it, into another order."""
-    place = [list(wanted).index(name) for name in now]
-    for trace in figure.data:
-        trace.y = [place[int(y)] for y in trace.y]
-    for note in figure.layout.annotations:
-        if note.yref == "y":
-            note.y = place[int(note.y)]
-    texts = list(figure.layout.yaxis.ticktext)
-    figure.layout.yaxis.ticktext = [texts[place.index(row)] for row in range(len(place))]
 
 
 def _add_line(figure: go.Figure, line: Line, span: tuple[float, float], mode: Mode) -> None:

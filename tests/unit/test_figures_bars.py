@@ -75,12 +75,6 @@ def test_all_zero_still_has_an_axis() -> None:
     assert figure.layout.xaxis.range[1] > 0
 
 
-def test_narrow_leaves_the_numbers_to_the_hover() -> None:
-    figure = domain_bars(scores(), "Which?", "STS act", narrow=True)
-    assert "0.50 ± 0.03" not in texts(figure)
-    assert "0.5 ± 0.03" in figure.data[0].hovertext[0]
-
-
 def test_the_strip_points_where_the_feature_went() -> None:
     features = pd.DataFrame(
         {
