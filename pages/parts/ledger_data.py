@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pages.parts.run_data import KIND, counts
-from sts_core.figures.ledger import Row
+from sts_core.figures.frame import short
+from sts_core.figures.ledger import LONGEST_NAME, Row
 from sts_core.figures.words import target_name
 from sts_core.jobs.watch import running
 from sts_core.results.ledger import Entry
@@ -60,8 +61,18 @@ def read() -> Ledger:
 
 
 def rows(entries: list[Entry]) -> list[Row]:
-    """The scored ones with the names they have in a figure: when they were written, and what was trained on."""
-    return [Row(f"{written_on(entry)} {target_name(entry.foretold.data)}", entry) for entry in entries]
+    """The scored ones with the names they have in a figure: when they were written, and what was trained on.
+
+    Where letters run out before the names differ, the hour tells them apart.
+    """
+    names = [f"{written_on(entry)} {target_name(entry.foretold.data)}" for entry in entries]
+    if len({short(name, LONGEST_NAME) for name in names}) < len(names):
+        hours = [entry.foretold.written for entry in entries]
+        names = [
+            f"{written_on(entry)}, {when:%H:%M}" if when else name
+            for entry, when, name in zip(entries, hours, names, strict=True)
+        ]
+    return [Row(name, entry) for name, entry in zip(names, entries, strict=True)]
 
 
 def written_on(entry: Entry) -> str:

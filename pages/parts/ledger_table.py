@@ -31,7 +31,7 @@ def ledger_table(now: Ledger) -> None:
         table(shown, now.kept),
         hide_index=True,
         height=min(HEAD + ROW * len(shown), HIGHEST),
-        column_config=_columns(),
+        column_config=_columns(all(entry.state == SCORED for entry in shown)),
         placeholder=DASH,
         key="ledger",
         on_select="rerun",
@@ -129,28 +129,31 @@ def _domains(entry: Entry) -> None:
     )
 
 
-def _columns() -> dict[str, Any]:
+def _columns(scored: bool) -> dict[str, Any]:
+    """`scored`: no line waits or cannot be scored, which takes more words."""
     column = st.column_config
     permuted = "Two-sided permutation p: every order up to nine domains, beyond that 100,000 drawn."
     return {
-        "state": column.TextColumn("State", pinned=True, width=175),
+        "state": column.TextColumn("State", pinned=True, width=100 if scored else 175),
         "written": column.DatetimeColumn("Written", format="D MMM YYYY, HH:mm", help="In UTC."),
-        "title": column.TextColumn("Run", width="medium"),
+        "title": column.TextColumn("Run", width=215),
         "data": column.TextColumn("Trained on", width=130),
         "measure": column.TextColumn("Judged by", width="medium", help="The primary measure, as it was written down."),
-        "rho": column.NumberColumn("Spearman", format="%.2f"),
-        "p": column.TextColumn("p", width="small", help=permuted),
+        "rho": column.NumberColumn("Spearman", format="%.2f", width=80),
+        "p": column.TextColumn("p", width=75, help=permuted),
         "interval": column.TextColumn("95 %", width=120, help="Bootstrap interval of Spearman."),
         "r": column.NumberColumn("Pearson r", format="%.2f"),
         "r_interval": column.TextColumn("95 % of r", width=120, help="Bootstrap interval of Pearson."),
         "least": column.NumberColumn("Least r", format="%.2f", help="The lowest r when one domain is left out."),
         "n": column.NumberColumn("n", format="%d", help="Domains on both sides."),
-        "hits": column.NumberColumn("Top 3 hit", format="%.2g", help="Of the three hit hardest, how many it named."),
+        "hits": column.NumberColumn(
+            "Top 3 hit", format="%.2g", width=80, help="Of the three hit hardest, how many it named."
+        ),
         "chance": column.NumberColumn("By chance", format="%.2f", help="How many guessing names on average."),
         "accuracy": column.NumberColumn("Accuracy", format="%.2f", help="Spearman against the fall of accuracy."),
         "reliability": column.NumberColumn("Reliability", format="%.2f", help="Of the outcome itself."),
         "why": column.TextColumn("Why there is no score", width="medium"),
-        "run": column.LinkColumn("Run's page", display_text="open", width="small"),
-        "transfer": column.LinkColumn("Transfer", display_text="open", width="small"),
+        "run": column.LinkColumn("Run's page", display_text="open", width=80),
+        "transfer": column.LinkColumn("Transfer", display_text="open", width=70),
         "result": column.TextColumn("Result", width="small"),
     }

@@ -45,10 +45,10 @@ def origin(selection: Selection) -> None:
 
 def outcome_link(stored: Stored) -> None:
     """Where a fine-tune was held against this prediction: the way to what came of it."""
-    if tests := tested_runs(stored.key):
+    if tested_runs(stored.key):
         st.page_link(
             "pages/views/transfer.py", label="What really happened", icon=":material/moving:",
-            query_params={"result": stored.key[:KEY_HEAD], "actual": f"run:{next(iter(tests))}"},
+            query_params={"result": stored.key[:KEY_HEAD]},
         )  # fmt: skip
 
 

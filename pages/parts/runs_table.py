@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.messages import show_empty
+from pages.parts.mixture_launch import data_name
 from sts_core.figures.numbers import DASH, duration
 from sts_core.jobs.differences import told_apart
 from sts_core.jobs.folder import marked
@@ -60,7 +61,7 @@ def _key(visit: int) -> str:
 
 def shown(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows as the table shows them."""
-    specs = [json.loads(text or "{}") for text in runs["spec"]]
+    specs = [_with_named_data(json.loads(text or "{}")) for text in runs["spec"]]
     return pd.DataFrame(
         {
             "state": [STATES.get(state, state) for state in runs["state"]],
@@ -77,6 +78,13 @@ def shown(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _with_named_data(spec: dict[str, Any]) -> dict[str, Any]:
+    """A mixture is told by what is in it, not by where its manifest lies."""
+    target = spec.get("target")
+    named = data_name(str(target.get("data", ""))) if isinstance(target, dict) else None
+    return spec if named is None else {**spec, "target": {**spec["target"], "data": named}}
+
+
 def _data(spec: dict[str, Any]) -> str:
     target = spec.get("target")
     return str(target.get("data", "")).rsplit("/", 1)[-1] if isinstance(target, dict) else ""
@@ -87,7 +95,7 @@ def _columns() -> dict[str, Any]:
     return {
         "state": column.TextColumn("Status", pinned=True, width="small"),
         "title": column.TextColumn("Run", width="medium"),
-        "data": column.TextColumn("Data", width="small"),
+        "data": column.TextColumn("Data", width=120),
         "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
         "last": column.NumberColumn("Last loss", format="%.3f"),
         "done": column.ProgressColumn("Done", format="%.0f %%", min_value=0, max_value=100),

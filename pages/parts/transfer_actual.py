@@ -30,10 +30,12 @@ from sts_core.results.outcomes.reading import read_outcomes
 from sts_core.results.outcomes.rows import FILE
 from sts_core.store import queries, reading
 from sts_core.store.results import Stored
+from sts_core.train.mixture.manifest import folder_of
 
 RUN, BROUGHT, IMPORTED, FIGURE, NOTHING = "run:", "file:", "imported:", "figure:", "none"
 _QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
 KINDS = ("csv", "json", "txt")
+MIXED = "Rows of other domains were mixed into this training: the scores foretell the training set alone."
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
@@ -45,6 +47,8 @@ class Source(NamedTuple):
     """What does not fit to the result looked at."""
     tested: bool = False
     """Whether it was held against this very result."""
+    mixed: bool = False
+    """Whether other domains' rows were mixed into the training set."""
 
 
 def sources(stored: Stored) -> dict[str, Source]:
@@ -57,11 +61,13 @@ def sources(stored: Stored) -> dict[str, Source]:
         folder = result_folder(str(job))
         if (folder / FILE).is_file() or (folder / EVALUATION).is_file():
             what = "Run" if kind == "sft" else "Evaluation"
-            notes = _other_model(json.loads(spec or "{}"), stored)
-            found[f"{RUN}{job}"] = Source(
-                f"{what}: {marked(title or job, str(job))} ({job})", notes, str(job) in tested
-            )
-    first = {token: one for token, one in found.items() if one.tested}
+            settings = json.loads(spec or "{}")
+            mixed = _is_mixed(settings)
+            notes = (*_other_model(settings, stored), *([MIXED] if mixed else []))
+            label = f"{what}: {marked(title or job, str(job))} ({job})"
+            found[f"{RUN}{job}"] = Source(label, notes, str(job) in tested, mixed)
+    tested_ones = [(token, one) for token, one in found.items() if one.tested]
+    first = dict(sorted(tested_ones, key=lambda pair: pair[1].mixed))  # what was foretold is the set alone
     for one in imported.listing():
         found[f"{IMPORTED}{one.name}"] = Source(f"Imported: {one.name}")
     brought = st.query_params.get(_QUERY, "")
@@ -186,6 +192,11 @@ def _other_model(spec: Mapping[str, Any], stored: Stored) -> tuple[str, ...]:
     if not isinstance(model, str) or model == stored.model:
         return ()
     return (f"These changes are of {model}; the scores are of {stored.model}.",)
+
+
+def _is_mixed(spec: Mapping[str, Any]) -> bool:
+    target = spec.get("target")
+    return isinstance(target, Mapping) and folder_of(str(target.get("data", ""))) is not None
 
 
 def _tell_link() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from sts_core.cli.telling import Teller, duration, print_json, table
 from sts_core.errors import UserError
+from sts_core.figures.mixture_words import mixture_name
 from sts_core.figures.numbers import size
 from sts_core.jobs.folder import Job
 from sts_core.progress import Progress
@@ -67,9 +68,11 @@ def sft(
 def start(asked: SftSpec, found: dict[str, Any]) -> str:
     """Order the job of a spec whose plan was found; its id."""
     from sts_core.jobs import launch
+    from sts_core.train.mixture.manifest import folder_of, read_manifest
 
     method = {"lora": "LoRA", "full": "full"}[asked.method]
-    data = Path(found["mixture"]["folder"] if "mixture" in found else asked.target.data).name
+    mixture = folder_of(asked.target.data)
+    data = mixture_name(read_manifest(mixture)) if mixture is not None else Path(asked.target.data).name
     title = f"{data}, {method}, {found['steps']} steps"
     return launch.start("sft", asked.to_dict(), title)
 

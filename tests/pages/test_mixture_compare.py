@@ -57,6 +57,14 @@ def said(test: AppTest) -> str:
     return words_of(test).replace("*", "")
 
 
+def test_the_table_of_runs_tells_what_is_in_a_mixture(app: App, three: list[str]) -> None:
+    test = app(RUNS)
+    assert not test.exception
+    table = test.dataframe[0].value
+    assert list(table["data"]) == ["target.jsonl + 15 rows evenly", "target.jsonl", "target.jsonl + 15 rows by STS"]
+    assert not table["differs"].str.contains("manifest.json").any()
+
+
 def test_with_and_without_stand_beside_each_other(app: App, three: list[str]) -> None:
     test = app(RUNS, compare=three)
     assert not test.exception

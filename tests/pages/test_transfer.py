@@ -36,9 +36,9 @@ def result(pages_cache: Path) -> Result:
     return make_result(folders.results())
 
 
-def evaluated_run(key: str = "", carried: str = "") -> str:
+def evaluated_run(key: str = "", carried: str = "", **spec: Any) -> str:
     """A finished run whose domains got worse in about the order of the scores; `carried` alone got much worse."""
-    run = make_run(done=20, steps=20)
+    run = make_run(done=20, steps=20, **spec)
     folder = ensure(jobs() / run / RESULT)
     random = np.random.default_rng(2)
     harm = {name: (0.02 * i if not carried else 0.0) + 0.02 * random.normal() for i, name in enumerate(all_domains())}
@@ -73,6 +73,19 @@ def values(entry: Any) -> list[float]:
 
         return np.frombuffer(base64.b64decode(entry["bdata"]), entry["dtype"]).tolist()
     return list(entry)
+
+
+def test_what_the_set_alone_did_comes_before_what_a_mixture_did(app: App, result: Result) -> None:
+    """The scores foretell a training on the set; with rows of the domains in it, it is another training."""
+    key = str(result.manifest["key"])
+    alone = evaluated_run(key)
+    mixed = evaluated_run(key, target={"data": "somewhere/manifest.json"})
+    test = app(PAGE, result=key[:12])
+    assert not test.exception
+    assert test.selectbox(key="actual_field").value == f"run:{alone}"
+    assert transfer_actual.MIXED not in words_of(test)
+    other = app(PAGE, result=key[:12], actual=f"run:{mixed}")
+    assert transfer_actual.MIXED in words_of(other)
 
 
 def test_without_a_result_it_says_where_to_measure(app: App) -> None:
