@@ -110,14 +110,15 @@ def same_name(name: str) -> str:
 
 
 def _from_place(place: Path, metric: str | None) -> Actual:
+    name = place.parent.name if place.name == RESULT else place.name  # a run's own folder is its id
     folder = next((f for f in (place, place / RESULT) if (f / FILE).is_file() or (f / EVALUATION).is_file()), None)
     if folder is None:
-        return _actual(read_outcomes(place), metric, place.name, None)
+        return _actual(read_outcomes(place), metric, name, None)
     found = read_outcomes(folder) if (folder / FILE).is_file() else []
     found += _of_harness(folder)
     if not found:
         raise UserError(f"{folder} was evaluated on one side only", "Evaluate the fine-tuned model too: tuned = …")
-    return _actual(found, metric, place.name, folder)
+    return _actual(found, metric, name, folder)
 
 
 def _of_harness(folder: Path) -> list[Outcome]:
