@@ -119,12 +119,14 @@ def _meanings(path: str, written: tuple[Any, ...]) -> Dictionary:
 
 
 def tested_runs(key: str) -> dict[str, str]:
-    """Fine-tuning runs whose real shift was measured against this result: id -> title, the newest first."""
-    return {
-        job: marked(title, job)
-        for job, title in titles().items()
-        if (_manifest(result_folder(job)) or {}).get("prediction") == key
-    }
+    """Fine-tuning runs whose real shift was measured against this result: id -> title.
+
+    Those on the set alone, which is what was foretold, before those with other domains mixed in; the newest first.
+    """
+    runs = [(job, title, _manifest(result_folder(job)) or {}) for job, title in titles().items()]
+    held = [run for run in runs if run[2].get("prediction") == key]
+    held.sort(key=lambda run: "mixture" in (run[2].get("rows") or {}))
+    return {job: marked(title, job) for job, title, _ in held}
 
 
 def moved_by_run(job: str, title: str, feature: int) -> Moved | None:

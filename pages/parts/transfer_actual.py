@@ -47,8 +47,6 @@ class Source(NamedTuple):
     """What does not fit to the result looked at."""
     tested: bool = False
     """Whether it was held against this very result."""
-    mixed: bool = False
-    """Whether other domains' rows were mixed into the training set."""
 
 
 def sources(stored: Stored) -> dict[str, Source]:
@@ -62,12 +60,10 @@ def sources(stored: Stored) -> dict[str, Source]:
         if (folder / FILE).is_file() or (folder / EVALUATION).is_file():
             what = "Run" if kind == "sft" else "Evaluation"
             settings = json.loads(spec or "{}")
-            mixed = _is_mixed(settings)
-            notes = (*_other_model(settings, stored), *([MIXED] if mixed else []))
+            notes = (*_other_model(settings, stored), *([MIXED] if _is_mixed(settings) else []))
             label = f"{what}: {marked(title or job, str(job))} ({job})"
-            found[f"{RUN}{job}"] = Source(label, notes, str(job) in tested, mixed)
-    tested_ones = [(token, one) for token, one in found.items() if one.tested]
-    first = dict(sorted(tested_ones, key=lambda pair: pair[1].mixed))  # what was foretold is the set alone
+            found[f"{RUN}{job}"] = Source(label, notes, str(job) in tested)
+    first = {token: found[token] for job in tested if (token := f"{RUN}{job}") in found}
     for one in imported.listing():
         found[f"{IMPORTED}{one.name}"] = Source(f"Imported: {one.name}")
     brought = st.query_params.get(_QUERY, "")

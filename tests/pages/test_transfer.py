@@ -80,6 +80,8 @@ def test_what_the_set_alone_did_comes_before_what_a_mixture_did(app: App, result
     key = str(result.manifest["key"])
     alone = evaluated_run(key)
     mixed = evaluated_run(key, target={"data": "somewhere/manifest.json"})
+    manifest = jobs() / mixed / RESULT / "manifest.json"
+    atomic_json(manifest, json.loads(manifest.read_text()) | {"rows": {"mixture": {}}})
     test = app(PAGE, result=key[:12])
     assert not test.exception
     assert test.selectbox(key="actual_field").value == f"run:{alone}"
