@@ -132,7 +132,8 @@ def _columns(rows: pd.DataFrame) -> dict[str, Any]:
     if rows["starred"].fillna(False).any():
         found["star"] = column.TextColumn("★", width=36, help="Starred by you.")
     if named:
-        found["label"] = column.TextColumn("Label", width=170)
+        longest = int(rows["label"].dropna().astype(str).str.len().max())
+        found["label"] = column.TextColumn("Label", width=min(170, 24 + 8 * max(longest, 5)))
     found |= {
         "shift_icl": column.ProgressColumn(
             "Shift", format="%.3f", min_value=0, max_value=most, help=words.TERMS["shift"], width=100

@@ -34,11 +34,12 @@ def runs_table(runs: pd.DataFrame, visit: int, on_pick: Callable[[], object]) ->
     if runs.empty:
         show_empty("No run yet", "Start one above, or in a terminal: sts sft cache/demo/sft.toml")
         return
+    table = shown(runs)
     st.dataframe(
-        shown(runs),
+        table,
         hide_index=True,
         height=min(38 + 35 * len(runs), 460),
-        column_config=_columns(),
+        column_config=_columns(table["data"].str.contains(" rows ").any()),
         placeholder=DASH,
         key=_key(visit),
         on_select=on_pick,
@@ -90,12 +91,13 @@ def _data(spec: dict[str, Any]) -> str:
     return str(target.get("data", "")).rsplit("/", 1)[-1] if isinstance(target, dict) else ""
 
 
-def _columns() -> dict[str, Any]:
+def _columns(mixed: bool) -> dict[str, Any]:
+    """`mixed`: some run was trained on a mixture, whose name is long."""
     column = st.column_config
     return {
         "state": column.TextColumn("Status", pinned=True, width="small"),
         "title": column.TextColumn("Run", width="medium"),
-        "data": column.TextColumn("Data", width=120),
+        "data": column.TextColumn("Data", width=190 if mixed else 100),
         "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
         "last": column.NumberColumn("Last loss", format="%.3f"),
         "done": column.ProgressColumn("Done", format="%.0f %%", min_value=0, max_value=100),
