@@ -90,7 +90,8 @@ def _table(stored: Stored, found: Found, question: Question) -> None:
     shown = (
         f"The first {count(len(rows))} of {count(found.matching)}" if found.matching > len(rows) else count(len(rows))
     )
-    st.caption(plain(f"{shown} features by {ORDERS[question.order].lower()}. Pick a row to open its page."))
+    many = "feature" if shown == "1" else "features"
+    st.caption(plain(f"{shown} {many} by {ORDERS[question.order].lower()}. Pick a row to open its page."))
     key = f"list-{stored.key[:12]}-{hash(question) & 0xFFFFFFFF:x}"
     columns = _columns(rows)
     st.dataframe(

@@ -98,11 +98,16 @@ def _answer(question: Mapping[str, Any], asked: bool) -> dict[str, Any] | None:
     return answer
 
 
+def _ways(arms: int) -> str:
+    return {1: "once", 2: "in two ways"}.get(arms, f"in {count(arms)} ways")
+
+
 def _show(stored: Stored, labels: pd.DataFrame, answer: Mapping[str, Any], feature: int | None) -> None:
     tokens, arms = [str(token) for token in answer["tokens"]], list(answer["arms"])
     seconds = float(answer["seconds"])
     took = f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)
-    st.caption(plain(f"{count(len(tokens))} tokens in {count(len(arms))} arms, read in {took} on {answer['device']}."))
+    read = f"{'1 token' if len(tokens) == 1 else f'{count(len(tokens))} tokens'}, read {_ways(len(arms))}"
+    st.caption(plain(f"{read} in {took} on {answer['device']}."))
     for note in answer.get("notes", []):
         st.caption(f":material/info: {plain(note)}")
     if feature is not None and "values" in answer:

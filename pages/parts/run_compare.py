@@ -13,7 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.mixture_compare import compare_mixtures
 from pages.parts.mixture_launch import data_name
 from pages.parts.run_data import Run
-from sts_core.figures.numbers import DASH, number, percent, with_error
+from sts_core.figures.numbers import DASH, count, number, percent, with_error
 from sts_core.jobs.differences import differences
 
 
@@ -50,6 +50,9 @@ def _headline(runs: Sequence[Run]) -> str:
     ended = [(run.standing.last_loss or 0.0, run.title) for run in runs if len(run.curves["loss"])]
     if not ended:
         return f"{len(runs)} runs; none has done a step yet."
+    trained_on = {str(_told(run.spec).get("target")) for run in runs}
+    if len(trained_on) > 1:
+        return f"{count(len(runs))} runs, trained on {count(len(trained_on))} different sets: what did each change?"
     best, name = min(ended)
     return f"Of {len(runs)} runs, {name} has the lowest loss at its end: {number(best)}."
 

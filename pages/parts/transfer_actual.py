@@ -30,12 +30,10 @@ from sts_core.results.outcomes.reading import read_outcomes
 from sts_core.results.outcomes.rows import FILE
 from sts_core.store import queries, reading
 from sts_core.store.results import Stored
-from sts_core.train.mixture.manifest import folder_of
 
 RUN, BROUGHT, IMPORTED, FIGURE, NOTHING = "run:", "file:", "imported:", "figure:", "none"
 _QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
 KINDS = ("csv", "json", "txt")
-MIXED = "Rows of other domains were mixed into this training: the scores foretell the training set alone."
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
@@ -60,7 +58,7 @@ def sources(stored: Stored) -> dict[str, Source]:
         if (folder / FILE).is_file() or (folder / EVALUATION).is_file():
             what = "Run" if kind == "sft" else "Evaluation"
             settings = json.loads(spec or "{}")
-            notes = (*_other_model(settings, stored), *([MIXED] if _is_mixed(settings) else []))
+            notes = _other_model(settings, stored)
             label = f"{what}: {marked(title or job, str(job))} ({job})"
             found[f"{RUN}{job}"] = Source(label, notes, str(job) in tested)
     first = {token: found[token] for job in tested if (token := f"{RUN}{job}") in found}
@@ -188,11 +186,6 @@ def _other_model(spec: Mapping[str, Any], stored: Stored) -> tuple[str, ...]:
     if not isinstance(model, str) or model == stored.model:
         return ()
     return (f"These changes are of {model}; the scores are of {stored.model}.",)
-
-
-def _is_mixed(spec: Mapping[str, Any]) -> bool:
-    target = spec.get("target")
-    return isinstance(target, Mapping) and folder_of(str(target.get("data", ""))) is not None
 
 
 def _tell_link() -> None:

@@ -66,7 +66,7 @@ def browse(selection: Selection, stored: Stored, features: Features, labels: pd.
         feature_browse.say(features, found, question)
         origin(selection)
     feature_browse.show_list(stored, features, found, question)
-    if labels.empty and gallery_of(stored.folder) is None:
+    if gallery_of(stored.folder) is None:
         reading(stored)
 
 

@@ -23,10 +23,9 @@ from sts_core.figures.words import target_name
 from sts_core.store.results import Stored
 from sts_core.train.mixture.manifest import TARGET
 
-WHY = (
-    "Mixed into the training set, rows of the domains at risk remind the model of them. Whether that helps is known "
-    "only after a fine-tune with and one without."
-)
+AT_RISK = "Mixed into the training set, rows of the domains at risk remind the model of them."
+CONTRAST = "This is the contrast to sharing out by STS."
+KNOWN_LATER = "Whether that helps is known only after a fine-tune with and one without."
 
 
 def page() -> None:
@@ -101,7 +100,8 @@ def say(selection: Selection, choice: Choice, found: Allocated | None) -> None:
     st.title(plain(quota_headline(found.quotas)), anchor=False)
     steer = steering_words(choice.how, choice.metric, choice.n, choice.tau, found.scores)
     held = held_words(found.quotas, found.available, choice.floor, choice.cap)
-    st.markdown(f":gray[{plain(' '.join(part for part in (steer, held, WHY) if part))}]")
+    why = AT_RISK if choice.how == "sts" and choice.tau > 0 else CONTRAST
+    st.markdown(f":gray[{plain(' '.join(part for part in (steer, held, why, KNOWN_LATER) if part))}]")
     origin(selection)
     if selection.stored is not None:
         outcome_link(selection.stored)

@@ -40,8 +40,10 @@ def draw(selection: Selection) -> None:
         st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=_open, args=([],))
     if asked:
         run_view(asked)
+    elif together and (found := _found(together)):
+        compare(found)
     elif together:
-        compare(_found(together))
+        st.title("None of these runs is here.", anchor=False)
     else:
         overview(selection)
 

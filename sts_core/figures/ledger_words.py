@@ -8,6 +8,7 @@ from sts_core.figures.correlation_words import hits_words, interval_words, relia
 from sts_core.figures.numbers import count, fixed, known, number, p_value, percent
 from sts_core.figures.words import METRICS
 from sts_core.results.actual import PRIMARY_METRIC
+from sts_core.results.agreement import none_worse
 from sts_core.results.ledger import CANNOT, SCORED, WAITS_EVALUATION, WAITS_RUN, Entry
 from sts_core.results.ledger_overall import Overall
 
@@ -83,6 +84,7 @@ def entry_limits(entry: Entry) -> list[str]:
             (entry.primary.correlation.left_out, "Without a number on one side"),
         ):
             told += [f"{which}: {', '.join(names)}."] if names else []
+        told += none_worse([point.harm for point in entry.primary.points])
     return [*told, *entry.notes]
 
 
@@ -127,10 +129,8 @@ def _sets(whole: Overall) -> str:
     if whole.scored == 1:
         return "From one prediction no rate can be told."
     if whole.groups == 1:
-        return (
-            f"All {count(whole.scored)} runs share one training set or one result: they are not independent, so there "
-            "is no sign test."
-        )
+        runs = "Both" if whole.scored == 2 else f"All {count(whole.scored)}"
+        return f"{runs} runs share one training set or one result: they are not independent, so there is no sign test."
     few = (
         f" With {count(whole.groups)} of them p cannot fall below {p_value(2 / 2**whole.groups).removeprefix('p = ')}."
         if whole.groups < FEWEST_FOR_SIGNS

@@ -27,7 +27,7 @@ from sts_core.stats.ranking import top
 
 PRIMARY_METRIC = "nll"
 """What a domain is judged by where our own scorer measured it: the gold answer's log-likelihood."""
-EVALUATION, SHIFT, RESULT = "evaluation.json", "shift.parquet", "result"
+EVALUATION, SHIFT, RESULT, MANIFEST = "evaluation.json", "shift.parquet", "result", "manifest.json"
 HALVES, ERRORS = "split halves of the rows", "the outcomes' standard errors"
 PAPER = "paper:"
 
@@ -51,6 +51,15 @@ class Actual(NamedTuple):
     reliability_from: str
     folder: Path | None = None
     """The evaluation's folder, where it is one."""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it is a fine-tune on a mixture: its manifest tells what was mixed."""
+        try:
+            told = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")) if self.folder else {}
+            return "mixture" in told["rows"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     @property
     def from_paper(self) -> bool:

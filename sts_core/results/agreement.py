@@ -30,6 +30,8 @@ HARM, SIZE = "harm", "size"
 ALL, PAPER8 = "all", "paper8"
 FILTERS = (ALL, PAPER8)
 EACH_END = 4
+MIXED = "Rows of other domains were mixed into this training: the scores foretell the training set alone."
+NONE_WORSE = "No domain got worse: the order of harm is that of who gained least."
 SELECTED = (
     "Eight domains were chosen by how much they changed: that raises a correlation (for 14 Gaussian pairs a true r of "
     "0.5 becomes 0.59 on average)."
@@ -133,7 +135,19 @@ def hold_against(
         found = _with_baselines(result, n, found, measured, seed)
     if actual.from_paper:
         found.notes.append(f"The changes are not of this model: {actual.source.removeprefix('paper, ')}.")
+    found.notes.extend(limits(actual, [point.outcome.harm for point in found.points]))
     return found
+
+
+def limits(actual: Actual, harms: Sequence[float]) -> list[str]:
+    """What a reader of the comparison has to know beside its numbers."""
+    return [*([MIXED] if actual.mixed else []), *none_worse(harms)]
+
+
+def none_worse(harms: Sequence[float]) -> list[str]:
+    """Said where nobody was harmed, for the words of a comparison speak of harm."""
+    known = [harm for harm in harms if np.isfinite(harm)]
+    return [NONE_WORSE] if known and max(known) <= 0 else []
 
 
 def agree(

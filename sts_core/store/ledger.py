@@ -21,6 +21,7 @@ from sts_core.errors import UserError
 from sts_core.folders import shipped
 from sts_core.jobs.folder import ACTIVE, ID, RESULT, read_table, result_folder
 from sts_core.results.actual import HALVES, PRIMARY_METRIC, read_actual, same_name
+from sts_core.results.agreement import MIXED
 from sts_core.results.folder import TARGET
 from sts_core.results.ledger import (
     ACCURACY,
@@ -43,6 +44,8 @@ MODEL = "model"
 """The folder of a run's final model, in its result."""
 METRICS = (PRIMARY_METRIC, ACCURACY)
 _CHANGE = "change"
+_WITH_OTHERS = ", mixed"
+"""Behind a training set's name where other domains' rows were mixed in."""
 _PREDICTIONS = """
     with first_steps as (select job, min(seq) as first_step from metrics group by job),
     resumed as (select job, count(*) as resumed from events where kind = 'resumed' group by job)
@@ -130,6 +133,7 @@ def _entry(run: _Run, training_set: str, told: Mapping[str, _Told], later: list[
         str(run.spec.get("model") or ""), _trained_on(run.spec), training_set,
     )  # fmt: skip
     notes = ["A second prediction was written later; the first counts."] if run.told > 1 else []
+    notes += [MIXED] if foretold.data.endswith(_WITH_OTHERS) else []
     if run.late:
         return unscored(foretold, CANNOT, LATE, notes)
     own = told.get(run.job, _Told({}, 0))
@@ -264,7 +268,7 @@ def _trained_on(spec: Mapping[str, Any]) -> str:
     manifest = place if place.name == "manifest.json" else place / "manifest.json"
     sources = (read_table(manifest) or {}).get("sources") if place.is_absolute() else None
     own = sources.get(TARGET) if isinstance(sources, dict) else None
-    return f"{own['data']}, mixed" if isinstance(own, dict) and isinstance(own.get("data"), str) else data
+    return f"{own['data']}{_WITH_OTHERS}" if isinstance(own, dict) and isinstance(own.get("data"), str) else data
 
 
 def _target(spec: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,8 +19,8 @@ from sts_core.folders import atomic_json, atomic_write, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import Result
 from sts_core.results.actual import read_actual
-from sts_core.results.agreement import hold_against
-from sts_core.results.outcomes.rows import AFTER, BEFORE, RowValue, write_rows
+from sts_core.results.agreement import MIXED, NONE_WORSE, hold_against
+from sts_core.results.outcomes.rows import AFTER, BEFORE, RowValue, read_rows, write_rows
 from tests.pages.made_runs import make_run
 from tests.pages.synthetic import FEATURES, all_domains, make_result
 from tests.pages.test_workbench import words_of
@@ -85,9 +85,22 @@ def test_what_the_set_alone_did_comes_before_what_a_mixture_did(app: App, result
     test = app(PAGE, result=key[:12])
     assert not test.exception
     assert test.selectbox(key="actual_field").value == f"run:{alone}"
-    assert transfer_actual.MIXED not in words_of(test)
+    assert MIXED not in words_of(test)
     other = app(PAGE, result=key[:12], actual=f"run:{mixed}")
-    assert transfer_actual.MIXED in words_of(other)
+    assert MIXED in words_of(other)
+
+
+def test_where_no_domain_got_worse_harm_is_not_left_to_stand(app: App, result: Result) -> None:
+    run = evaluated_run(str(result.manifest["key"]))
+    assert NONE_WORSE not in words_of(app(PAGE, result=str(result.manifest["key"])[:12]))
+    place = jobs() / run / RESULT
+    after = read_rows(place).query("phase == @AFTER")
+    better = [RowValue(r.set, r.row, r.metric, r.value - 5 * (r.metric == "nll")) for r in after.itertuples()]
+    write_rows(place, AFTER, better)
+    told = words_of(app(PAGE, result=str(result.manifest["key"])[:12]))
+    assert NONE_WORSE in told
+    found = hold_against(result, read_actual(place))
+    assert NONE_WORSE in found.notes
 
 
 def test_without_a_result_it_says_where_to_measure(app: App) -> None:

@@ -77,7 +77,7 @@ def test_a_text_is_followed_through_the_feature_on_the_page(
     assert [line["arm"] for line in strip["lines"]] == ["base", "ICL"]
     assert strip["peak"] == 1
     told = words_of(test).replace("\\", "")
-    assert "4 tokens in 2 arms, read in 85 ms on cpu." in told
+    assert "4 tokens, read in two ways in 85 ms on cpu." in told
     assert "The text was *cut*." in told
     tables = [frame.value for frame in test.dataframe if "value" in frame.value]
     assert tables[0]["feature"].tolist() == [5, 9]
