@@ -59,7 +59,7 @@ from sts_core.figures.correlation_words import (
 from sts_core.figures.numbers import known
 from sts_core.results import paper
 from sts_core.results.actual import Actual
-from sts_core.results.agreement import HARM, Comparison, limits
+from sts_core.results.agreement import HARM, Comparison, cautions
 
 NO_POINT = "No domain stands on both sides"
 HIGHER = "A higher score predicts a larger change after fine-tuning."
@@ -191,7 +191,7 @@ def _limits(comparison: Comparison, held: Held, actual: Actual) -> list[str]:
         told.append(f"{hits_words(found.hits)}.")
     if comparison.outcome == HARM:
         told.append(reliability_words(actual.reliability, actual.reliability_from))
-    told += limits(actual, [dot.y for dot in held.dots] if comparison.outcome == HARM else [])
+    told += cautions(actual, [dot.y for dot in held.dots] if comparison.outcome == HARM else [])
     if held.only_scored:
         told.append(f"Scored without an outcome: {', '.join(held.only_scored)}.")
     if held.only_changed:

@@ -135,11 +135,11 @@ def hold_against(
         found = _with_baselines(result, n, found, measured, seed)
     if actual.from_paper:
         found.notes.append(f"The changes are not of this model: {actual.source.removeprefix('paper, ')}.")
-    found.notes.extend(limits(actual, [point.outcome.harm for point in found.points]))
+    found.notes.extend(cautions(actual, [point.outcome.harm for point in found.points]))
     return found
 
 
-def limits(actual: Actual, harms: Sequence[float]) -> list[str]:
+def cautions(actual: Actual, harms: Sequence[float]) -> list[str]:
     """What a reader of the comparison has to know beside its numbers."""
     return [*([MIXED] if actual.mixed else []), *none_worse(harms)]
 

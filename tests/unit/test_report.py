@@ -16,11 +16,11 @@ from sts_core import folders
 from sts_core.figures.numbers import column_decimals, fixed, with_error
 from sts_core.figures.report.ink import shown, ticks
 from sts_core.figures.report.page import MOST_BYTES, report
-from sts_core.folders import jobs
+from sts_core.folders import atomic_json, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import Result
 from sts_core.results.actual import read_actual
-from sts_core.results.agreement import hold_against
+from sts_core.results.agreement import MIXED, hold_against
 from sts_core.results.folder import RAW, TARGET, write_result
 from sts_core.results.labels import Label, write_labels
 from sts_core.results.sums import SetSums
@@ -107,6 +107,21 @@ def test_what_happened_is_told_as_correlate_tells_it(result: Result) -> None:
     assert "Are the shifted features the ones foretold?" in page.text
     for null in ("Rounding", "Activation", "Matched", "Chance"):
         assert null in page.text
+
+
+def test_a_run_on_a_mixture_says_so_and_how_to_mix_it_again(result: Result) -> None:
+    run = jobs() / evaluated_run() / RESULT
+    assert MIXED not in Page(report(result.folder, run)).text
+    manifest = json.loads((run / "manifest.json").read_text())
+    data = str(run.parent / "made" / "manifest.json")
+    told = {"rows": {"mixture": {}}, "spec": {"method": "lora", "target": {"data": data}}}
+    atomic_json(run / "manifest.json", manifest | told)
+    atomic_json(ensure(run.parent / "made") / "manifest.json", {"spec": {"result": "/home/somebody/r", "budget": 17}})
+    page = Page(report(result.folder, run))
+    assert page.text.count(MIXED) == 1
+    for words in ("sts mix mixture.toml --out mixture", 'result = "result"', "budget = 17", '"mixture/manifest.json"'):
+        assert words in page.text
+    assert "somebody" not in page.text
 
 
 def test_an_outcome_of_another_metric_is_exploratory_and_named(result: Result) -> None:

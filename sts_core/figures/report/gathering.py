@@ -67,6 +67,8 @@ class Gathered(NamedTuple):
     overlap: Comparison | None
     run: Mapping[str, Any] | None
     """The fine-tune's manifest, where what happened is a run of this program."""
+    mixture: Mapping[str, Any] | None = None
+    """The manifest of the mixture that it was trained on, where it was one and it is still here."""
 
 
 def gather(
@@ -95,7 +97,16 @@ def gather(
         actual=actual,
         overlap=compare(folder, actual.folder, seed=seed) if shifted and actual and actual.folder else None,
         run=run or None,
+        mixture=_mixture(actual, run),
     )
+
+
+def _mixture(actual: Actual | None, run: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A run that ships has it beside its result, any other names where it lies."""
+    data = part(run, "spec", "target", "data")
+    if actual is None or actual.folder is None or not actual.mixed or not isinstance(data, str):
+        return None
+    return _table(actual.folder.parent / data) or None
 
 
 def part(values: Mapping[str, Any] | None, *keys: str) -> Any:

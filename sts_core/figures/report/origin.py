@@ -14,6 +14,9 @@ from sts_core.figures.words import target_name
 from sts_core.spec import MMLU_DOMAINS
 from sts_core.spec_file import to_toml
 
+_MIX = "mixture"
+"""What the recipe calls a mixture, its settings and its folder."""
+
 
 def summary(found: Gathered) -> str:
     """What was measured, in five words or so each, under the answer."""
@@ -46,6 +49,9 @@ def commands(found: Gathered) -> str:
     if found.actual is not None and found.run is not None:
         lines = [lines[0], "sts sft tune.toml", "sts export result --actual ID --format html"]
         told = "Save the first settings as report.toml and the second as tune.toml; ID is what sts sft prints. "
+        if found.mixture is not None:
+            lines.insert(1, f"sts mix {_MIX}.toml --out {_MIX}")
+            told += f"The training set is a mixture: save its settings as {_MIX}.toml. "
     elif found.actual is not None:
         lines[1] = "sts export result --actual FILE --format html"
     told += "Files of one’s own are named without their folders: they lie beside the settings."
@@ -55,7 +61,12 @@ def commands(found: Gathered) -> str:
         _folded("Settings: report.toml", _toml(spec)),
     ]
     tuned = part(found.run, "spec")
+    mixed = part(found.mixture, "spec")
+    if isinstance(mixed, Mapping):
+        parts.append(_folded(f"Settings of the mixture: {_MIX}.toml", _toml({**mixed, "result": "result"})))
     if isinstance(tuned, Mapping) and found.actual is not None:
+        if found.mixture is not None:
+            tuned = {**tuned, "target": {**tuned["target"], "data": f"{_MIX}/manifest.json"}}
         parts.append(_folded("Settings of the fine-tune: tune.toml", _toml(_short(tuned))))
     return "".join(parts)
 

@@ -18,7 +18,7 @@ from sts_core.figures.numbers import count, fixed, known, number, p_value, perce
 from sts_core.figures.report.gathering import Gathered, part
 from sts_core.figures.run_words import Overlap as Told
 from sts_core.figures.run_words import overlap_words
-from sts_core.results.agreement import SELECTED, Comparison
+from sts_core.results.agreement import SELECTED, Comparison, cautions
 from sts_core.results.outcomes.reading import OWN
 from sts_core.stats.correlation import Correlation
 from sts_core.stats.overlap import Overlap
@@ -41,7 +41,14 @@ def answer(found: Gathered) -> tuple[str, str]:
     first = primary(found)
     if first is None:
         return foretold(found), words.explanation("sts_act", found.n, target_of(found))
-    return verdict(first), f"Foretold before the training: {foretold(found)}"
+    return verdict(first), " ".join([f"Foretold before the training: {foretold(found)}", *_cautions(found)])
+
+
+def _cautions(found: Gathered) -> list[str]:
+    """What has to be known beside the answer."""
+    if found.actual is None or found.agreement is None:
+        return []
+    return cautions(found.actual, [one.outcome.harm for one in found.agreement.points])
 
 
 def primary(found: Gathered) -> Comparison | None:
@@ -224,7 +231,8 @@ def limits(found: Gathered) -> list[str]:
         notes += _one_sided("With an outcome, but not scored", found.agreement.only_changed)
     warnings = found.manifest.get("warnings")
     notes += [str(warning) for warning in warnings] if isinstance(warnings, list) else []
-    return [*told, *dict.fromkeys(notes)]
+    said = _cautions(found)
+    return [*told, *(note for note in dict.fromkeys(notes) if note not in said)]
 
 
 def _of_eight(note: str) -> str:
