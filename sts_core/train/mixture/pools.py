@@ -160,4 +160,11 @@ class Sources:
 
     def _check_worked(self, one: DataSpec) -> None:
         """With `cot` asked for, a column of that name must be there: else the answer would be learned in its place."""
-        read_rows(locate(one.data), {"cot": "cot", **one.columns}, ("question", "worked"))
+        try:
+            read_rows(locate(one.data), {"cot": "cot", **one.columns}, ("question", "worked"))
+        except UserError as error:
+            if one.name == TARGET:
+                who, hint = "The training set", 'Learn its answers as they are: target.answer = "answer".'
+            else:
+                who, hint = one.name, 'Take the answers as their source has them, or bring domains with a column "cot".'
+            raise UserError(f"{who} has no worked answers: {error.message}", hint) from error
