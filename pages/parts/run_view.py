@@ -17,6 +17,7 @@ from pages.parts.run_data import K, Run, run
 from sts_core.figures import run_words
 from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
 from sts_core.jobs.folder import RESULT, Job
+from sts_core.spec_file import to_toml
 
 EVERY = 2.0
 """Seconds between two looks at a run that is under way."""
@@ -187,7 +188,8 @@ def _below(now: Run) -> None:
                 st.dataframe(checkpoints, hide_index=True, alt="Checkpoints")
     with _folded("Settings and note", "receipt_long", "settings") as settings:
         if settings.open:
-            st.code(json.dumps(now.spec, indent=1, ensure_ascii=False), language="json", wrap_lines=True)
+            st.caption("As the file of `sts sft`:")
+            st.code(to_toml(run_words.briefly(now.spec)), language=None, wrap_lines=True)
         note(now.job, now.note)
     with _folded("Log", "notes", "log") as log:
         if log.open:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from sts_core.figures.numbers import count, duration, known, number, percent
+from sts_core.spec import MMLU_DOMAINS
 
 METRICS = {
     "nll": "negative log-likelihood of the gold answer, nats a token",
@@ -136,3 +138,22 @@ def _broken_off(run: Standing) -> str:
     where = f" after step {count(run.step)}" if run.step else " before its first step"
     why = f": {run.error.rstrip('.')}" if run.error else ""
     return f"This run {verb}{where}{why}."
+
+
+def briefly(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings without empty ones, its evaluated domains by one word where they are the embedded fourteen."""
+    kept = _filled(spec)
+    evaluated = kept.get("evaluate")
+    domains = evaluated.get("domains") if isinstance(evaluated, Mapping) else None
+    if isinstance(domains, list) and [_data_of(one) for one in domains] == [f"mmlu/{name}" for name in MMLU_DOMAINS]:
+        kept["evaluate"] = {**kept["evaluate"], "domains": "mmlu"}
+    return kept
+
+
+def _filled(table: Mapping[str, Any]) -> dict[str, Any]:
+    within = {key: _filled(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+    return {key: value for key, value in within.items() if value not in (None, {}, "")}
+
+
+def _data_of(domain: Any) -> Any:
+    return domain.get("data") if isinstance(domain, Mapping) else None

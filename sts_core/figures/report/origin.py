@@ -10,6 +10,7 @@ from sts_core.figures.report.gathering import Gathered, part
 from sts_core.figures.report.ink import shown
 from sts_core.figures.report.tables import table
 from sts_core.figures.report.telling import target_of
+from sts_core.figures.run_words import briefly
 from sts_core.figures.words import target_name
 from sts_core.spec import MMLU_DOMAINS
 from sts_core.spec_file import to_toml
@@ -140,16 +141,9 @@ def _alike(domains: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _short(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A fine-tune's settings without empty ones, its evaluated domains by one word where they are the fourteen."""
-    kept = {key: value for key, value in spec.items() if value not in (None, {}, "")}
-    if "prediction" in kept:
-        kept["prediction"] = "result"  # what the first command makes
-    evaluated = kept.get("evaluate")
-    if isinstance(evaluated, Mapping) and isinstance(evaluated.get("domains"), list):
-        names = [f"mmlu/{name}" for name in MMLU_DOMAINS]
-        if [part(one, "data") for one in evaluated["domains"]] == names:
-            kept["evaluate"] = {**evaluated, "domains": "mmlu"}
-    return kept
+    """A fine-tune's settings for somebody else: its prediction is what the first command makes."""
+    kept = briefly(spec)
+    return {**kept, "prediction": "result"} if "prediction" in kept else kept
 
 
 def _files(files: Any) -> list[tuple[str, str]]:
