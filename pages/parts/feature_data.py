@@ -123,10 +123,23 @@ def tested_runs(key: str) -> dict[str, str]:
 
     Those on the set alone, which is what was foretold, before those with other domains mixed in; the newest first.
     """
-    runs = [(job, title, _manifest(result_folder(job)) or {}) for job, title in titles().items()]
-    held = [run for run in runs if run[2].get("prediction") == key]
-    held.sort(key=lambda run: "mixture" in (run[2].get("rows") or {}))
+    held = sorted(_held(key), key=lambda run: run[2])
     return {job: marked(title, job) for job, title, _ in held}
+
+
+def times_tested(key: str) -> int:
+    """How many fine-tunes on the set alone were held against this result."""
+    return sum(not mixed for _, _, mixed in _held(key))
+
+
+def _held(key: str) -> list[tuple[str, str, bool]]:
+    """Id, title, and whether other domains were mixed in."""
+    runs = [(job, title, _manifest(result_folder(job)) or {}) for job, title in titles().items()]
+    return [
+        (job, title, "mixture" in (told.get("rows") or {}))
+        for job, title, told in runs
+        if told.get("prediction") == key
+    ]
 
 
 def moved_by_run(job: str, title: str, feature: int) -> Moved | None:

@@ -41,8 +41,8 @@ class Ledger(NamedTuple):
 
     @property
     def scored(self) -> list[Entry]:
-        """Those with a score."""
-        return [entry for entry in self.entries if entry.found is not None]
+        """Those with a score that counts: a mixture is not what was foretold."""
+        return [entry for entry in self.entries if entry.found is not None and not entry.mixed]
 
 
 def due() -> Due:

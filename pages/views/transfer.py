@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
-from pages.parts.feature_data import tested_runs
+from pages.parts.feature_data import times_tested
 from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
 from pages.parts.report_button import report_button
@@ -156,7 +156,7 @@ def say_prediction(selection: Selection, scored: pd.DataFrame, choice: Choice) -
     if selection.stored is None:
         return
     stored = selection.stored
-    said = words.headline(scored, words.target_name(stored.target), len(tested_runs(stored.key)))
+    said = words.headline(scored, words.target_name(stored.target), times_tested(stored.key))
     unbroken = said.replace("-", "\u2011")
     st.title(plain(unbroken), anchor=False)
     st.markdown(f":gray[{plain(f'The score averages over {choice.words()}. {HIGHER}')}]")

@@ -9,7 +9,7 @@ from sts_core.figures.numbers import count, fixed, known, number, p_value, perce
 from sts_core.figures.words import METRICS
 from sts_core.results.actual import PRIMARY_METRIC
 from sts_core.results.agreement import none_worse
-from sts_core.results.ledger import CANNOT, SCORED, WAITS_EVALUATION, WAITS_RUN, Entry
+from sts_core.results.ledger import CANNOT, WAITS_EVALUATION, WAITS_RUN, Entry
 from sts_core.results.ledger_overall import Overall
 
 OUTCOMES = {PRIMARY_METRIC: "harm in answer log-likelihood", "accuracy": "harm in accuracy"}
@@ -103,7 +103,7 @@ def without_words(runs: int) -> str:
 
 
 def _one(entries: Sequence[Entry]) -> str:
-    entry = next(entry for entry in entries if entry.found is not None)
+    entry = next(entry for entry in entries if entry.found is not None and not entry.mixed)
     found = entry.found
     if found is None:
         return ""
@@ -150,7 +150,10 @@ def _rest(whole: Overall) -> str:
     told = [f"Waiting: {', '.join(waits)}."] if waits else []
     if (cannot := whole.by_state[CANNOT]) > 0:
         told.append(f"Cannot be scored: {count(cannot)}; the table says why.")
-    return " ".join(told) if whole.predictions != whole.by_state[SCORED] else ""
+    if whole.mixed:
+        runs = "one run whose training set was" if whole.mixed == 1 else f"{count(whole.mixed)} runs whose sets were"
+        told.append(f"Not counted: {runs} mixed with other domains, which the scores do not foretell.")
+    return " ".join(told)
 
 
 def _predictions(n: int) -> str:

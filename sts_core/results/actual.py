@@ -30,6 +30,7 @@ PRIMARY_METRIC = "nll"
 EVALUATION, SHIFT, RESULT, MANIFEST = "evaluation.json", "shift.parquet", "result", "manifest.json"
 HALVES, ERRORS = "split halves of the rows", "the outcomes' standard errors"
 PAPER = "paper:"
+MIXED = "Rows of other domains were mixed into this training: the scores foretell the training set alone."
 
 Given = str | Path | Sequence[str] | Sequence[Path] | Sequence[Outcome] | Mapping[str, float]
 """A file, folder or imported name, a pair (before, after), outcomes, a change of accuracy a domain; `paper:MODEL`."""

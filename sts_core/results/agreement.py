@@ -15,7 +15,7 @@ import pandas as pd
 
 from sts_core.errors import UserError, nearest
 from sts_core.results import paper
-from sts_core.results.actual import PRIMARY_METRIC, Actual, Given, read_actual, run_dims, same_name
+from sts_core.results.actual import MIXED, PRIMARY_METRIC, Actual, Given, read_actual, run_dims, same_name
 from sts_core.results.baselines import NOT_STORED, Baseline, Cost, baselines, cost_of
 from sts_core.results.folder import Result
 from sts_core.results.kept_baselines import kept_baselines
@@ -30,7 +30,6 @@ HARM, SIZE = "harm", "size"
 ALL, PAPER8 = "all", "paper8"
 FILTERS = (ALL, PAPER8)
 EACH_END = 4
-MIXED = "Rows of other domains were mixed into this training: the scores foretell the training set alone."
 NONE_WORSE = "No domain got worse: the order of harm is that of who gained least."
 SELECTED = (
     "Eight domains were chosen by how much they changed: that raises a correlation (for 14 Gaussian pairs a true r of "

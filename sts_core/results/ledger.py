@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from sts_core.errors import UserError
-from sts_core.results.actual import PRIMARY_METRIC, same_name
+from sts_core.results.actual import MIXED, PRIMARY_METRIC, same_name
 from sts_core.results.folder import TARGET
 from sts_core.results.outcomes.outcome import Outcome
 from sts_core.results.tables import csv_bytes
@@ -113,6 +113,11 @@ class Entry(NamedTuple):
     """Against the fall of accuracy, for comparison."""
     evaluated: Evaluated | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def mixed(self) -> bool:
+        """Whether its run trained on more than what the scores foretell."""
+        return MIXED in self.notes
 
     @property
     def found(self) -> Correlation | None:

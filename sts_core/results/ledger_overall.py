@@ -24,6 +24,8 @@ class Overall(NamedTuple):
 
     predictions: int
     by_state: Mapping[str, int]
+    mixed: int
+    """Scored ones whose run had other domains mixed in, which the scores do not foretell: not counted below."""
     scored: int
     median: float | None
     """Of Spearman over the scored ones."""
@@ -56,14 +58,16 @@ class Overall(NamedTuple):
 def overall(entries: Iterable[Entry]) -> Overall:
     """What all of them say together."""
     entries = list(entries)
-    scored = [(entry, found) for entry in entries if (found := entry.found) is not None]
+    all_scored = [(entry, found) for entry in entries if (found := entry.found) is not None]
+    scored = [one for one in all_scored if not one[0].mixed]
     values = [found.spearman for _, found in scored]
     medians = [median(found.spearman for _, found in group) for group in _groups(scored)]
     hits = [found.hits for _, found in scored if found.hits is not None]
     return Overall(
         predictions=len(entries),
         by_state={state: sum(entry.state == state for entry in entries) for state in STATES},
-        scored=len(scored), median=median(values) if values else None, above=_above(values),
+        mixed=len(all_scored) - len(scored), scored=len(scored),
+        median=median(values) if values else None, above=_above(values),
         groups=len(medians), groups_above=_above(medians), p=sign_p(medians),
         asked=sum(one.k for one in hits), hit=sum(one.shared for one in hits),
         by_chance=sum(one.chance * one.k for one in hits),

@@ -20,8 +20,7 @@ import duckdb
 from sts_core.errors import UserError
 from sts_core.folders import shipped
 from sts_core.jobs.folder import ACTIVE, ID, RESULT, read_table, result_folder
-from sts_core.results.actual import HALVES, PRIMARY_METRIC, read_actual, same_name
-from sts_core.results.agreement import MIXED
+from sts_core.results.actual import HALVES, MIXED, PRIMARY_METRIC, read_actual, same_name
 from sts_core.results.folder import TARGET
 from sts_core.results.ledger import (
     ACCURACY,

@@ -18,8 +18,8 @@ from sts_core import folders
 from sts_core.folders import atomic_json, atomic_write, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import Result
-from sts_core.results.actual import read_actual
-from sts_core.results.agreement import MIXED, NONE_WORSE, hold_against
+from sts_core.results.actual import MIXED, read_actual
+from sts_core.results.agreement import NONE_WORSE, hold_against
 from sts_core.results.outcomes.rows import AFTER, BEFORE, RowValue, read_rows, write_rows
 from tests.pages.made_runs import make_run
 from tests.pages.synthetic import FEATURES, all_domains, make_result

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from sts_core.results.actual import MIXED
 from sts_core.results.ledger import CANNOT, COLUMNS, Entry, Evaluated, Foretold, score, to_csv
 from sts_core.results.ledger_overall import overall, sign_p
 from sts_core.results.outcomes.outcome import Outcome
@@ -46,6 +47,8 @@ def test_all_together_by_hand() -> None:
     assert (whole.asked, whole.hit) == (9, 6.0)
     assert whole.hit_rate == pytest.approx(2 / 3)
     assert whole.chance == pytest.approx(3 / 8)
+    aside = [line(1, "a"), line(-1, "b")._replace(notes=(MIXED,))]
+    assert (overall(aside).scored, overall(aside).mixed, overall(aside).above) == (1, 1, 1)
     nothing = overall([])
     assert (nothing.median, nothing.p, nothing.hit_rate, nothing.chance) == (None, None, None, None)
 

@@ -19,8 +19,8 @@ from sts_core.figures.report.page import MOST_BYTES, report
 from sts_core.folders import atomic_json, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import Result
-from sts_core.results.actual import read_actual
-from sts_core.results.agreement import MIXED, hold_against
+from sts_core.results.actual import MIXED, read_actual
+from sts_core.results.agreement import hold_against
 from sts_core.results.folder import RAW, TARGET, write_result
 from sts_core.results.labels import Label, write_labels
 from sts_core.results.sums import SetSums
