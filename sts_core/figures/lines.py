@@ -147,16 +147,30 @@ def _names(series: Sequence[Series], span: tuple[float, float], mode: Mode) -> l
     beside = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 10, "yref": "y", "align": "left"}
     return [
         {
-            **beside, "y": y, "text": escape(short(one.name, LONGEST_NAME), quote=False),
-            "font": {"size": 12, "color": one.color},
+            **beside, "y": y, "text": escape(name, quote=False), "font": {"size": 12, "color": one.color},
         }
-        for one, y in zip(series, places(ends, span, HEIGHT, GAP), strict=True)
+        for one, name, y in zip(series, told_apart(series), places(ends, span, HEIGHT, GAP), strict=True)
     ]  # fmt: skip
+
+
+def told_apart(series: Sequence[Series]) -> list[str]:
+    """Names short enough to stand beside a line: without what all end with; where beginnings are alike, their ends."""
+    parts = [one.name.split(", ") for one in series]
+    while min(map(len, parts), default=0) > 1 and len({part[-1] for part in parts}) == 1:
+        parts = [part[:-1] for part in parts]
+    names = [", ".join(part) for part in parts]
+    cut = {name for name in names if len(name) > LONGEST_NAME}
+    if len({name[: LONGEST_NAME // 2] for name in cut}) == len(cut):
+        return [short(name, LONGEST_NAME) for name in names]
+    return [
+        short(name, LONGEST_NAME) if len(name) <= LONGEST_NAME else short(f"…{name[1 - LONGEST_NAME :]}", LONGEST_NAME)
+        for name in names
+    ]
 
 
 def _size(series: Sequence[Series], framed: Frame) -> dict[str, Any]:
     """Height and margins, with room for the names at the right."""
-    longest = max((len(short(one.name, LONGEST_NAME)) for one in series), default=0)
+    longest = max(map(len, told_apart(series)), default=0)
     right = 20 + LETTER * longest if len(series) > 1 else 16
     return {
         "height": framed.top + HEIGHT + framed.bottom,

@@ -119,7 +119,7 @@ def pairing_words(mixed: Mixed) -> str:
         )
     return (
         f"Question by question in {paired} of {len(everything)} sets; in the others the errors are those of two "
-        "independent runs, too large rather than too small."
+        "independent runs, too large rather than too small (their scores before the training differ)."
     )
 
 

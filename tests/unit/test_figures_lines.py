@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sts_core.figures.changes import domain_changes
-from sts_core.figures.lines import GAP, HEIGHT, Series, places, step_lines
+from sts_core.figures.lines import GAP, HEIGHT, LONGEST_NAME, Series, places, step_lines, told_apart
 from sts_core.figures.theme import TOKENS
 
 INK = TOKENS["light"].accent
@@ -78,3 +78,14 @@ def test_changes_are_drawn_largest_first_with_their_errors_and_signs() -> None:
     assert figure.layout.xaxis.range[0] < -0.12 < 0.35 < figure.layout.xaxis.range[1]
     stems = figure.layout.shapes
     assert [stem.line.color for stem in stems] == [TOKENS["light"].rise, TOKENS["light"].fall]
+
+
+def test_names_that_begin_alike_are_told_apart_by_their_ends() -> None:
+    tail = ", LoRA, 60 steps"
+    named = [f"gsm-symbolic{tail}", f"gsm-symbolic + 220 rows by STS{tail}", f"gsm-symbolic + 220 rows evenly{tail}"]
+    shown = told_apart([Series(name, [1], [1.0], "#000") for name in named])
+    assert shown[0] == "gsm-symbolic"
+    assert [name[-6:] for name in shown[1:]] == ["by STS", "evenly"]
+    assert all(len(name) <= LONGEST_NAME for name in shown)
+    assert told_apart([Series("a, b", [1], [1.0], "#000"), Series("c, b", [1], [1.0], "#000")]) == ["a", "c"]
+    assert told_apart([Series("same", [1], [1.0], "#000")] * 2) == ["same", "same"]

@@ -117,11 +117,12 @@ def test_what_cannot_be_paired_has_the_errors_of_two_runs(
         assert one.n == 40
 
 
+@pytest.mark.parametrize("noise", [0.01, 0.05])  # another kernel; another number format
 def test_a_little_numerical_noise_does_not_part_the_pairs(
-    moves: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    moves: tuple[dict[str, np.ndarray], dict[str, np.ndarray]], noise: float
 ) -> None:
     without, with_it = moves
-    found = effect(arm("a", rows_of(without), {}), arm("b", rows_of(with_it, noise=0.01), {"law": 1}), "nll")
+    found = effect(arm("a", rows_of(without), {}), arm("b", rows_of(with_it, noise=noise), {"law": 1}), "nll")
     assert all(one.paired for one in found.domains)
 
 
