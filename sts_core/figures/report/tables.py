@@ -92,7 +92,7 @@ def baselines(found: Gathered) -> str:
         return ""
     rows = [
         (f"{one.name}{'' if one.foretells else f' ({baseline_kind(one)})'}", *_numbers(c),
-         baseline_cost(one, found.agreement.cost))
+         baseline_cost(one, found.agreement.cost).replace(" ", "\u00a0"))
         for one, c in found.agreement.baselines
     ]  # fmt: skip
     missing = ", ".join(found.agreement.missing)
