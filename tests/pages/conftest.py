@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import plan, selection
+from sts_core.errors import UserError
+from sts_core.store.database import database_path, owned
+from sts_core.store.ingest import ingest_all
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN: dict[str, Any] = {
@@ -57,11 +61,19 @@ def app(pages_cache: Path, tell_plan: Callable[..., None]) -> Callable[..., AppT
         for name, value in query.items():
             test.query_params[name] = value
         test.run()
+        read_in()
         if page:
             test.switch_page(page).run()
         return settled(test)
 
     return open_app
+
+
+def read_in() -> None:
+    """The store holds what lies in the job folders: its own thread gets there later where the machine is busy."""
+    with suppress(UserError):  # a cache that cannot be one is what some tests are about
+        if (database := owned(database_path())) is not None:
+            ingest_all(database)
 
 
 def settled(test: AppTest) -> AppTest:
