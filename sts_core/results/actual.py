@@ -52,15 +52,8 @@ class Actual(NamedTuple):
     reliability_from: str
     folder: Path | None = None
     """The evaluation's folder, where it is one."""
-
-    @property
-    def mixed(self) -> bool:
-        """Whether it is a fine-tune on a mixture: its manifest tells what was mixed."""
-        try:
-            told = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")) if self.folder else {}
-            return "mixture" in told["rows"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return False
+    mixed: bool = False
+    """Whether it is a fine-tune on a mixture."""
 
     @property
     def from_paper(self) -> bool:
@@ -153,7 +146,15 @@ def _actual(found: Sequence[Outcome], metric: str | None, source: str, folder: P
     target = next((outcome for outcome in chosen if same_name(outcome.domain) == TARGET), None)
     domains = [outcome for outcome in chosen if same_name(outcome.domain) != TARGET]
     reliability, told = _reliability(domains, name, folder)
-    return Actual(domains, target, name, metrics, source, reliability, told, folder)
+    return Actual(domains, target, name, metrics, source, reliability, told, folder, _is_mixed(folder))
+
+
+def _is_mixed(folder: Path | None) -> bool:
+    """A run's manifest tells what was mixed into its training set."""
+    try:
+        return folder is not None and "mixture" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _reliability(domains: Sequence[Outcome], metric: str, folder: Path | None) -> tuple[float | None, str]:
