@@ -16,6 +16,10 @@ class Progress(NamedTuple):
     total: float
     """How much the whole work is, in `unit`; 0 while it is not known."""
     unit: str = "tokens"
+    expected: float = 0.0
+    """Seconds this whole stage is expected to take, until its own pace is seen; 0 where nobody knows."""
+    later: float = 0.0
+    """Seconds that the stages after this one are expected to take."""
 
 
 Watcher = Callable[[Progress], None]

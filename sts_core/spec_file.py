@@ -46,7 +46,7 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     """Set one dotted key of a spec's tables from `key=value`; the value is TOML, or a bare word."""
     key, equals, text = change.partition("=")
     if not equals or not key.strip() or "\n" in change:
-        raise UserError(f"--set {change!r} is not key=value", "For example --set run.seed=1.")
+        raise UserError(f"--set {change!r} is not key=value", "A key as in the file and its value: --set model=NAME.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -13,7 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.fields import Fields
 from pages.parts.look import look_into
 from pages.parts.progress import job_line, look_for_end
-from pages.parts.selection import KEY_HEAD, Selection, measured_with, select, settle, show_next
+from pages.parts.selection import KEY_HEAD, LINK_TOLD, Selection, measured_with, select, settle, show_next
 from pages.parts.uploads import MOST_MB, keep_domain_files, keep_target_file, show_refusal
 from sts_core.bundle.embedded import TRAIN_NAMES
 from sts_core.figures.numbers import count, day
@@ -37,6 +37,8 @@ def context_bar() -> Selection:
             chosen = {"model": model, "sae": sae} | _target(fields, stored) | _domains(fields) | _settings(fields)
             _result(stored, shown)
         job_line()
+    if told := st.session_state.pop(LINK_TOLD, ""):
+        st.warning(told, icon=":material/link_off:")
     catalogue.fill(catalogue.Boxes(models_box, saes_box), model, sae)
     return select(chosen, shown)
 

@@ -10,7 +10,11 @@ _SPACE = re.compile(r"[^\S\u00a0\u202f]+")
 """All white space but that which holds a number and its unit together."""
 _MEANS_SOMETHING = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])")
 
+_SIGN = re.compile(r":(material/|streamlit:)")
+"""What Streamlit draws as a sign although a backslash stands before its colon."""
+
 
 def plain(text: object) -> str:
     """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML, or turns it; on one line."""
+    text = _SIGN.sub(":\u2060\\1", str(text))
     return _MEANS_SOMETHING.sub(r"\\\1", boxed(_SPACE.sub(" ", str(text)).strip()))

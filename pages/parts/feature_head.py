@@ -63,10 +63,10 @@ def keep(feature: int, label: Mapping[str, Any], of: Revisions) -> None:
     with st.popover("Label and note", icon=":material/edit:", type="tertiary", disabled=not of.sae):
         own = str(label["label"]) if label.get("human") else ""
         st.text_input(
-            "Your label", own, key=f"own_{feature}", max_chars=MOST_LABEL, placeholder="as no judge may change it"
+            "Your label", own, key=f"own_{feature}", max_chars=MOST_NOTE, placeholder="as no judge may change it"
         )
         st.text_area("Note", str(label.get("note") or ""), key=f"note_{feature}", max_chars=MOST_NOTE, height=120)
-        st.caption("An empty label gives the judge's back.")
+        st.caption(f"An empty label gives the judge's back; of a long one {MOST_LABEL} characters are kept.")
         st.button("Keep", key=f"keep_{feature}", type="primary", on_click=_keep, args=(of.sae, feature))
 
 

@@ -11,9 +11,9 @@ from pages.parts.escape import plain
 from pages.parts.messages import told
 from pages.parts.progress import result_key
 from pages.parts.selection import show_next
-from sts_core.figures.numbers import size
+from sts_core.figures.numbers import duration, size
 from sts_core.jobs import disk, launch, queue
-from sts_core.jobs.folder import Job
+from sts_core.jobs.folder import STAGED, Job
 from sts_core.jobs.watch import read
 from sts_core.store import keeper
 from sts_core.store.note import LONGEST, write_note
@@ -47,7 +47,7 @@ def actions(job: Job) -> None:
             help_ = "It goes on in its own folder, from the last checkpoint or part that is whole."
             _button(job, "Resume", ":material/resume:", _resume, help_, "primary")
         if job.kind and job.spec:
-            _button(job, "Run again", ":material/replay:", _again, "A new job with the same settings.")
+            _run_again(job)
         if not job.demo:
             _delete(job)
 
@@ -88,6 +88,17 @@ def _button(
     if st.button(word, key=f"{word}_{job.id}", icon=icon, help=help_, type=kind):
         with told():
             do(job)
+
+
+def _run_again(job: Job) -> None:
+    """A fine-tune is asked about once more: it takes its time, and others wait for it."""
+    if job.kind not in STAGED:
+        _button(job, "Run again", ":material/replay:", _again, "A new job with the same settings.")
+        return
+    with st.popover("Run again", icon=":material/replay:", key=f"again_{job.id}"):
+        took = f" This one took {duration(job.seconds)}." if job.state == "done" and job.seconds else ""
+        st.markdown(f"A new job with the same settings, from the first step.{took}")
+        _button(job, "Order it", ":material/replay:", _again, "It begins at once, or waits for its turn.", "primary")
 
 
 def _show(job: Job) -> None:
@@ -133,5 +144,6 @@ def _drawn_anew(chosen: str | None) -> None:
     if chosen:
         st.query_params[CHOSEN] = chosen
     else:
-        st.query_params.pop(CHOSEN, None)
+        for name in (CHOSEN, _RUN):
+            st.query_params.pop(name, None)
     st.rerun()

@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.escape import plain
 from pages.parts.jobs_actions import moves
 from pages.parts.messages import told
-from pages.parts.progress import EVERY, amounts, cancel_button, share
+from pages.parts.progress import EVERY, amounts, cancel_button
 from sts_core.jobs.folder import Job
 from sts_core.jobs.queue import Line, in_line, lines
 from sts_core.jobs.watch import active
@@ -62,7 +62,7 @@ def _working(job: Job) -> None:
             st.markdown(f"**{plain(job.title or job.id)}**", width="stretch")
             st.caption(KINDS.get(job.kind, plain(job.kind)), width="content")
             cancel_button(job)
-        st.progress(share(job) or 0.0, text=plain(job.stage or "starting"))
+        st.progress(job.share or 0.0, text=plain(job.stage or "starting"))
         st.caption(amounts(job) or "The size of the work is not known yet.")
 
 

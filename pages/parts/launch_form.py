@@ -16,7 +16,8 @@ from pages.parts.mixture_launch import LEFT, Filled, data_name, filled, forget
 from pages.parts.planning import Planning, planned
 from pages.parts.selection import KEY_HEAD, Selection
 from sts_core.errors import UserError
-from sts_core.figures.numbers import count, duration, number
+from sts_core.figures.numbers import count, number
+from sts_core.figures.run_words import time_words
 from sts_core.jobs.launch import start
 from sts_core.spec import MMLU_DOMAINS
 from sts_core.spec_file import to_toml
@@ -169,7 +170,7 @@ def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
     work, rows, kept = plan["work"], plan["rows"], plan["checkpoints"]
     parts = [
         f"{count(rows['train'])} rows to train on, {count(plan['steps'])} steps, {count(plan['tokens'])} tokens",
-        f"about {duration(work['seconds'])}",
+        f"about {time_words(work)}",
         f"{number(work['memory_gb'], 2)} GB of memory",
         f"{count(kept['kept'])} checkpoints, {number(work['disk_gb'], 2)} GB on the disk",
     ]

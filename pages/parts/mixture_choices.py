@@ -12,7 +12,7 @@ from sts_core.figures import words
 from sts_core.figures.mixture_words import SHARED
 from sts_core.train.mixture.spec import ALL, MODEL, SOURCE, WORKED, MixtureSpec
 
-BUDGET, MOST_ROWS, MOST_TAU, MOST_N = 220, 1_000_000, 6.0, 2_000
+BUDGET, MOST_TAU, MOST_N = 220, 6.0, 2_000
 """The paper's budget; and what the fields reach to."""
 USUAL_N = 100
 _ANSWERS = {SOURCE: "their source", WORKED: "their source, worked out", MODEL: "the model itself"}
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 def choose_shares(features: int) -> dict[str, Any]:
     """Budget, the way it is shared out, floor and cap; which score steers it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="mix_shares"):
-        budget = _whole("Rows of other domains", "mix_budget", 1, BUDGET, "The paper mixes in 220.")
+        budget = _whole("Rows of other domains", "mix_budget", BUDGET, "The paper mixes in 220.")
         how = _one_of(
             "Shared out", "mix_how", SHARED, "Evenly and inversely are the contrasts: train on them too to see."
         )
@@ -55,8 +55,8 @@ def choose_shares(features: int) -> dict[str, Any]:
             help="Shares go with the score to the power of τ: 0 is even, 1 in proportion, more favours the highest.",
         )  # fmt: skip
         n = _leading(features) if steered else min(USUAL_N, features)
-        floor = _whole("Floor", "mix_floor", 0, 0, "At least so many rows of every domain.", 120)
-        cap = _whole("Cap", "mix_cap", 0, None, "At most so many rows of one. Its own rows are always a cap.", 120)
+        floor = _whole("Floor", "mix_floor", 0, "At least so many rows of every domain.", 120)
+        cap = _whole("Cap", "mix_cap", None, "At most so many rows of one. Its own rows are always a cap.", 120)
     return {
         "budget": BUDGET if budget is None else budget, "how": how, "tau": round(float(tau), 1),
         "floor": floor or 0, "cap": cap, "metric": score, "n": n,
@@ -72,13 +72,13 @@ def choose_rows() -> dict[str, Any]:
     with st.expander("The training set's own rows, answers and seed", key="mix_more"):
         left, middle, right = st.columns(3)
         with left:
-            rows = _whole("Rows of the training set", "mix_rows", 0, None, "Left empty: all that may train.", None, ALL)
-            kept = _whole("Kept back for evaluation", "mix_kept", 0, 100, "Never trained on, in any mixture.")
+            rows = _whole("Rows of the training set", "mix_rows", None, "Left empty: all that may train.", None, ALL)
+            kept = _whole("Kept back for evaluation", "mix_kept", 100, "Never trained on, in any mixture.")
         with middle:
             learned = _one_of("Learned of them", "mix_learned", _LEARNED, "Worked answers need a column (cot).")
-            seed = _whole("Seed", "mix_seed", 0, 0, "Which rows of a domain are drawn.")
+            seed = _whole("Seed", "mix_seed", 0, "Which rows of a domain are drawn.")
         with right:
-            longest = _whole("Longest answer, tokens", "mix_tokens", 1, 256, "Of the model itself; cut there.")
+            longest = _whole("Longest answer, tokens", "mix_tokens", 256, "Of the model itself; cut there.")
             warmth = st.number_input(
                 "Temperature", 0.0, 10.0, 0.0, 0.1, key="mix_warmth", bind="query-params",
                 help="Of the model itself. 0 takes the likeliest token each time.",
@@ -135,10 +135,11 @@ def _leading(features: int) -> int:
 
 
 def _whole(
-    label: str, key: str, least: int, value: int | None, tip: str, width: int | None = 190, shown: str | None = None
+    label: str, key: str, value: int | None, tip: str, width: int | None = 190, shown: str | None = None
 ) -> int | None:
+    """A whole number. Without limits of the field's own: it would keep the old number without a word on the page."""
     given = st.number_input(
-        label, least, MOST_ROWS, value, step=1, key=key, bind="query-params", help=tip, placeholder=shown or "none",
+        label, value=value, step=1, key=key, bind="query-params", help=tip, placeholder=shown or "none",
         width=width or "stretch",
     )  # fmt: skip
     return None if given is None else int(given)

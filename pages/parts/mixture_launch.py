@@ -13,7 +13,7 @@ import streamlit as st
 
 from pages.parts.selection import KEY_HEAD
 from sts_core.errors import UserError
-from sts_core.figures.mixture_words import mixture_name
+from sts_core.figures.mixture_words import mixture_name, mixture_told
 from sts_core.folders import DEMO
 from sts_core.jobs.folder import RESULT, locate
 from sts_core.results import Result, shelf
@@ -94,7 +94,7 @@ def data_name(data: str) -> str | None:
     """What a training set is called where it is a mixture; None where it is none."""
     manifest = manifest_of(data)
     try:
-        return None if manifest is None else mixture_name(manifest)
+        return None if manifest is None else mixture_told(manifest)
     except (KeyError, TypeError):
         return None
 

@@ -63,11 +63,6 @@ def look_for_end() -> None:
             show_next(key)
 
 
-def share(job: Job) -> float | None:
-    """How much of the work is done, from 0 to 1; None while its size is not known."""
-    return min(1.0, max(0.0, job.done / job.total)) if job.total > 0 else None
-
-
 def amounts(job: Job) -> str:
     """`12 300 of 160 000 tokens · 850 tokens/s · 1 min 12 s left`, as far as each is known."""
     parts = []
@@ -101,7 +96,7 @@ def _panel(job_id: str) -> None:
 
 
 def _draw_line(job: Job) -> None:
-    done = share(job)
+    done = job.share
     left = f" · {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
     st.progress(done or 0.0, text=f"{percent(done)}{left}" if done else "starting")
 
@@ -114,7 +109,7 @@ def _draw_panel(job: Job) -> None:
         cancel_button(job)
         return
     st.markdown(f"**{_VERBS.get(job.kind, 'Working on')}** {plain(job.title)}")
-    st.progress(share(job) or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
+    st.progress(job.share or 0.0, text=plain(job.stage or "starting: the model is being loaded"))
     st.caption(amounts(job) or "The size of the work is not known yet.")
     cancel_button(job)
 

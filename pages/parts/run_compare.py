@@ -22,7 +22,7 @@ def compare(runs: Sequence[Run]) -> None:
     with st.container(key="answer", gap="small"):
         st.title(plain(_headline(runs)), anchor=False)
     rows = differences([_told(run.spec) for run in runs])
-    names = [_named(run, runs) for run in runs]
+    names = named(runs)
     if rows:
         table = pd.DataFrame([row.values for row in rows], columns=names, index=[row.name for row in rows])
         st.dataframe(table.rename_axis("Setting"), alt="Settings that differ between the runs")
@@ -32,7 +32,7 @@ def compare(runs: Sequence[Run]) -> None:
     left, right = st.columns(2, gap="medium")
     for i, name in enumerate(shown):
         with (left, right)[i % 2]:
-            figure = run_figures.curves(runs, name)
+            figure = run_figures.curves(runs, name, names)
             run_figures.draw(figure, f"compare_{name}", run_figures.TITLES[name], f"compare-{name}")
     st.header("What each changed", anchor=False)
     st.dataframe(_changes(runs, names), placeholder=DASH, alt="Change of each domain in each run")
@@ -47,7 +47,8 @@ def _told(spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _headline(runs: Sequence[Run]) -> str:
-    ended = [(run.standing.last_loss or 0.0, run.title) for run in runs if len(run.curves["loss"])]
+    names = zip(runs, named(runs), strict=True)
+    ended = [(run.standing.last_loss or 0.0, name) for run, name in names if len(run.curves["loss"])]
     if not ended:
         return f"{len(runs)} runs; none has done a step yet."
     trained_on = {str(_told(run.spec).get("target")) for run in runs}
@@ -70,6 +71,7 @@ def _changes(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("Rise of the answer's negative log-likelihood")
 
 
-def _named(run: Run, runs: Sequence[Run]) -> str:
-    alike = sum(other.title == run.title for other in runs) > 1
-    return f"{run.title} ({run.job.id[-6:]})" if alike else run.title
+def named(runs: Sequence[Run]) -> list[str]:
+    """What each is called; those of one title with the end of their ids."""
+    titles = [run.title for run in runs]
+    return [f"{run.title} ({run.job.id[-6:]})" if titles.count(run.title) > 1 else run.title for run in runs]

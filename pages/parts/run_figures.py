@@ -32,16 +32,16 @@ TITLES = {
 }
 
 
-def curves(runs: Sequence[Run], name: str) -> go.Figure:
-    """A metric of one run, or of several laid over each other, each named at its end."""
+def curves(runs: Sequence[Run], name: str, names: Sequence[str] = ()) -> go.Figure:
+    """A metric of one run, or of several laid over each other, each with its name at its end."""
     tokens = TOKENS[mode()]
     colors = [tokens.accent] if len(runs) == 1 else [pair[mode() == "dark"] for pair in HUES]
     series = []
-    for run, color in zip(runs, colors, strict=False):
+    for run, title, color in zip(runs, names or [run.title for run in runs], colors, strict=False):
         table = run.curves[name]
         wide = bool(len(table)) and bool((table["low"] < table["high"]).any())
         band = (list(table["low"]), list(table["high"])) if wide and len(runs) == 1 else ((), ())
-        series.append(Series(run.title, list(table["step"]), list(table["value"]), color, *band))
+        series.append(Series(title, list(table["step"]), list(table["value"]), color, *band))
     steps = max((run.steps or 0 for run in runs), default=0) or None
     return step_lines(series, TITLES[name], AXES[name], [origin(runs)], mode(), steps=steps)
 

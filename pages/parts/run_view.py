@@ -12,7 +12,7 @@ from pages.parts import run_figures
 from pages.parts.escape import plain
 from pages.parts.jobs_actions import actions, note
 from pages.parts.messages import told
-from pages.parts.progress import amounts, cancel_button, share
+from pages.parts.progress import amounts, cancel_button
 from pages.parts.run_data import K, Run, run
 from sts_core.figures import run_words
 from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
@@ -64,7 +64,7 @@ def _head(job: str, landmarks: tuple[object, ...]) -> None:
                 st.markdown(f":gray[{plain(run_words.learned_words(now.standing))}.]")
             _facts_line(now)
         if now.job.active:
-            st.progress(share(now.job) or 0.0, text=plain(now.job.stage or "starting"))
+            st.progress(now.job.share or 0.0, text=plain(now.job.stage or "starting"))
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.caption(amounts(now.job) or "The size of the work is not known yet.")
                 cancel_button(now.job)
@@ -86,7 +86,11 @@ def _learning(job: str) -> None:
 def _draw_learning(now: Run) -> None:
     shown = [name for name in run_figures.TITLES if len(now.curves[name])]
     if not shown:
-        st.caption("No step is done yet: the loss appears here from the first one on.")
+        st.caption(
+            "No step is done yet: the loss appears here from the first one on."
+            if now.job.active
+            else "It ended before its first step, so there is no loss to show."
+        )
         return
     name = st.segmented_control(
         "Curve", shown, format_func=lambda key: run_figures.AXES[key].split(",")[0], default=shown[0], required=True,
@@ -98,6 +102,9 @@ def _draw_learning(now: Run) -> None:
 
 
 def _prediction(now: Run) -> None:
+    if now.prediction is None and now.spec.get("prediction") and now.job.active:
+        st.caption("Its prediction is written down before the first step, and held against the model at checkpoints.")
+        return
     if now.prediction is None:
         st.caption(
             "This run was started without a prediction, so there is nothing to hold it against. Name a finished result "
@@ -105,7 +112,10 @@ def _prediction(now: Run) -> None:
         )
         return
     if not now.trajectory.get(f"overlap_{K}"):
-        st.caption("A prediction was written down at launch. It is held against the model at the first checkpoint.")
+        then = (
+            "It is held against the model at the first checkpoint." if now.job.active else "The run has no checkpoint."
+        )
+        st.caption(f"A prediction was written down at launch. {then}")
         return
     words = run_words.hold_words(
         bool(now.newest("trouble")), now.newest("residual_cosine"), (now.newest("r2_base"), now.newest("r2_tuned"))
@@ -125,12 +135,7 @@ def _draw_changed(now: Run) -> None:
     st.header("Before and after", anchor=False)
     metrics = [name for name in _METRICS if len(now.changes(name))]
     if not metrics:
-        waits = now.job.active and len(now.evaluations)
-        st.caption(
-            "Every domain was scored before the first step; it is scored again after the last."
-            if waits
-            else "Nothing was measured before and after."
-        )
+        st.caption(_not_scored(now))
         return
     metric = st.segmented_control(
         "Measure", metrics, format_func=_METRICS.__getitem__, default=metrics[0], required=True, key="measure",
@@ -152,6 +157,20 @@ def _draw_changed(now: Run) -> None:
                 f"({count(row['n'])} rows). {plain(run_words.METRICS[metric].capitalize())}."
             )
         st.dataframe(_before_after(now, metric), hide_index=True, placeholder=DASH, alt="Each domain before and after")
+
+
+def _not_scored(now: Run) -> str:
+    """Why nothing stands under before and after."""
+    scored, asked = len(now.evaluations) > 0, now.spec.get("evaluate")
+    if now.job.active:
+        if scored:
+            return "Every domain was scored before the first step; it is scored again after the last."
+        return "Domains are scored before the first step and after the last." if asked else "None was asked for."
+    return (
+        "Domains were scored before the first step; the run ended before they were scored again."
+        if scored
+        else "Nothing was measured before and after."
+    )
 
 
 def _before_after(now: Run, metric: str) -> list[dict[str, str]]:

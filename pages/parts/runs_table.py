@@ -16,7 +16,7 @@ from sts_core.jobs.differences import told_apart
 from sts_core.jobs.folder import marked
 
 STATES = {
-    "waiting": "⏳ waiting",
+    "waiting": "○ waiting",
     "running": "▶ running",
     "done": "✓ done",
     "failed": "✕ failed",

@@ -17,6 +17,8 @@ from sts_core.errors import UserError
 from sts_core.results import Result
 from sts_core.store.results import Stored, listing
 
+LINK_TOLD = "link_told"
+"""The session's word on a link that leads nowhere, for whoever draws the page."""
 _RESULT, _SHOWN, _NEXT = "result", "shown_result", "show_next"
 KEY_HEAD = 12
 """How much of a key stands in the URL."""
@@ -90,7 +92,7 @@ def _remembered(stored: list[Stored]) -> Stored | None:
     found = _matching(stored, asked) or _matching(stored, before) or (stored[0] if stored else None)
     if asked and found is not None and not found.key.startswith(asked):
         words = f"The result {plain(asked[:20])} of this link is not here; another one is shown."
-        st.toast(words, icon=":material/link_off:")
+        st.session_state[LINK_TOLD] = words
     return found
 
 

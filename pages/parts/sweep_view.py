@@ -15,7 +15,7 @@ import streamlit as st
 from pages.parts.charts import picture
 from pages.parts.escape import plain
 from pages.parts.messages import show_error, told
-from pages.parts.progress import amounts, cancel_button, share
+from pages.parts.progress import amounts, cancel_button
 from pages.parts.style import mode
 from sts_core.errors import UserError
 from sts_core.figures.numbers import DASH, count, day, duration
@@ -79,7 +79,7 @@ def _under_way(job_id: str) -> None:
         job = read(job_id)
         if not job.active:
             st.rerun()
-        st.progress(share(job) or 0.0, text=plain(job.stage or "starting"))
+        st.progress(job.share or 0.0, text=plain(job.stage or "starting"))
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(amounts(job) or "The size of the work is not known yet.")
             cancel_button(job)

@@ -68,7 +68,10 @@ def choose_features(features: int) -> tuple[str, int, tuple[int, int] | None, tu
     )  # fmt: skip
     dims = dims if dims in DIMS else "icl"
     if dims == "list":
-        return dims, USUAL, None, _listed(features)
+        if listed := _listed(features):
+            return dims, USUAL, None, listed
+        st.caption("Until then, demonstrations choose.", width="content")
+        dims = "icl"
     usual, most = min(USUAL, features), min(MOST, features)
     if dims in ("icl", "sft") and st.toggle(
         "Rank band", key="banded", bind="query-params", help="Features of these ranks in place of the first N."
@@ -120,9 +123,10 @@ def _listed(features: int) -> tuple[int, ...]:
         "Feature numbers", key="listed", bind="query-params", max_chars=10_000, placeholder="12, 40, 77", width=SLIDER
     )
     parts = [part for part in re.split(r"[\s,;]+", text or "") if part]
-    if not parts:
-        raise UserError("No feature is listed", f"List feature numbers between 0 and {features - 1}: 12, 40, 77.")
     wrong = next((part for part in parts if not (part.isascii() and part.isdigit() and len(part) < 10)), None)
     if wrong is not None or len(parts) > MOST_LISTED:
         raise UserError(f"{wrong!r} is no feature number" if wrong else "The list is too long", "Write 12, 40, 77.")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    listed = tuple(dict.fromkeys(int(part) for part in parts))
+    if (highest := max(listed, default=0)) >= features:
+        raise UserError(f"There is no feature {highest}", f"Choose from 0 to {features - 1}.")
+    return listed

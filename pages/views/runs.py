@@ -38,12 +38,14 @@ def draw(selection: Selection) -> None:
     together = st.query_params.get_all(_COMPARE)[:MOST_COMPARED]
     if asked or together:
         st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=_open, args=([],))
-    if asked:
-        run_view(asked)
-    elif together and (found := _found(together)):
+    title = st.container()
+    found = _found([asked] if asked else together)
+    if len(found) == 1:
+        run_view(found[0].job.id)
+    elif found:
         compare(found)
-    elif together:
-        st.title("None of these runs is here.", anchor=False)
+    elif asked or together:
+        title.title("This run is not here." if asked else "None of these runs is here.", anchor=False)
     else:
         overview(selection)
 

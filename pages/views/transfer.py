@@ -163,11 +163,12 @@ def say_prediction(selection: Selection, scored: pd.DataFrame, choice: Choice) -
 
 
 def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> None:
-    """The correlation in one sentence, then what it means and what limits it."""
+    """Whether the score ranked what happened, in one sentence; then the correlation and what limits it."""
     found = correlation(held, actual.reliability)
     comparison = compared(found, choice, actual)
-    st.title(plain(f"{correlation_words(found)}."), anchor=False)
-    st.markdown(f"**{plain(verdict(comparison))}**")
+    st.title(plain(verdict(comparison)), anchor=False)
+    if known(found.r):
+        st.markdown(f"**{plain(f'Pearson {correlation_words(found)}.')}**")
     st.markdown(f":gray[{plain(' '.join(_limits(comparison, held, actual)))}]")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if comparison.primary:

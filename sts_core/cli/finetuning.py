@@ -10,8 +10,9 @@ import typer
 
 from sts_core.cli.telling import Teller, duration, print_json, table
 from sts_core.errors import UserError
-from sts_core.figures.mixture_words import mixture_name
+from sts_core.figures.mixture_words import mixture_told
 from sts_core.figures.numbers import size
+from sts_core.figures.run_words import time_words
 from sts_core.jobs.folder import Job
 from sts_core.progress import Progress
 
@@ -72,7 +73,7 @@ def start(asked: SftSpec, found: dict[str, Any]) -> str:
 
     method = {"lora": "LoRA", "full": "full"}[asked.method]
     mixture = folder_of(asked.target.data)
-    data = mixture_name(read_manifest(mixture)) if mixture is not None else Path(asked.target.data).name
+    data = mixture_told(read_manifest(mixture)) if mixture is not None else Path(asked.target.data).name
     title = f"{data}, {method}, {found['steps']} steps"
     return launch.start("sft", asked.to_dict(), title)
 
@@ -135,7 +136,7 @@ def _plan_text(found: dict[str, Any]) -> str:
                  f"{rows['evaluation']:,} for evaluation; the longest has {rows['longest']:,} tokens"),
         ("batch", f"{batch['rows']:,} rows a step, {batch['at_once']:,} at once, {batch['accumulation']:,} times"),
         ("steps", f"{found['steps']:,}: {found['epochs']:.3g} passes over the rows, about {found['tokens']:,} tokens"),
-        ("time", f"about {duration(work['seconds'])} on {found['device']} in {found['dtype']}, at {work['rate']:,.0f} "
+        ("time", f"about {time_words(work)} on {found['device']} in {found['dtype']}, trained at {work['rate']:,.0f} "
                  f"tokens/s ({basis})"),
         ("memory", f"up to about {work['memory_gb']:.1f} GB"),
         ("disk", f"{checkpoints['kept']:,} checkpoints of {size(checkpoints['bytes_each'])}, "

@@ -151,7 +151,7 @@ def _score(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _line(job: Job) -> tuple[str, ...]:
-    done = f"{job.done / job.total:.0%}" if job.total else "—"
+    done = f"{job.share:.0%}" if job.share is not None else "—"
     left = duration(job.seconds_left) if job.seconds_left is not None else "—"
     return (job.id, job.state, done, left, marked(job.title, job.id))
 

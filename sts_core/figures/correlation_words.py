@@ -18,6 +18,9 @@ OUTCOMES = {"harm": "harm", "size": "|change|"}
 LIKELY = 0.05
 """From this p on, chance alone is said to explain it."""
 
+CARRIED = 0.2
+"""From this p on there is nothing that one point could carry."""
+
 
 def correlation_words(found: Correlation) -> str:
     """`r = 0.77, n = 8, p = .055; without engineering 0.05: one point carries this`."""
@@ -31,8 +34,11 @@ def correlation_words(found: Correlation) -> str:
 
 
 def carried_by_one(found: Correlation) -> bool:
-    """Whether leaving one point out takes away more than half of r, turns its sign, or leaves no r at all."""
-    if found.most_influential is None or not known(found.r):
+    """Whether leaving one point out takes away more than half of r, turns its sign, or leaves no r at all.
+
+    Where chance alone gives such an r easily there is nothing to carry.
+    """
+    if found.most_influential is None or not known(found.r) or found.p_perm > CARRIED:
         return False
     rest = found.r_without_it
     return not math.isfinite(rest) or rest * found.r <= 0 or abs(rest) < abs(found.r) / 2

@@ -95,21 +95,17 @@ def named_rows(names: Sequence[str], mode: Mode) -> tuple[dict[str, Any], int]:
 
 
 def add_numbers(figure: go.Figure, texts: Sequence[str | None], mode: Mode, missing: str = "not measured") -> None:
-    """Put the number of each row on a figure."""
-    add_notes(figure, numbers(texts, mode, missing))
-
-
-def numbers(texts: Sequence[str | None], mode: Mode, missing: str = "not measured") -> list[dict[str, Any]]:
-    """The number of each row in one column at the right, so that they are read down like a table; None: no number."""
+    """Put the number of each row in one column at the right, so that they are read down like a table."""
     tokens = TOKENS[mode]
     column = {"x": 1, "xref": "paper", "yref": "y", "xanchor": "left", "xshift": 12, "align": "left"}
-    return [
+    notes = [
         {
             **column, "y": place, "text": f"{DASH} {missing}" if text is None else text,
             "font": {"size": 12, "color": tokens.muted if text is None else tokens.ink},
         }
         for place, text in enumerate(texts)
     ]  # fmt: skip
+    add_notes(figure, notes)
 
 
 def broken(text: str, letters: int) -> str:

@@ -70,11 +70,22 @@ def held_words(quotas: Mapping[str, int], available: Mapping[str, int], floor: i
 
 def mixture_name(manifest: Mapping[str, Any]) -> str:
     """What a made mixture is called: `math + 220 rows by STS`."""
+    return _named(manifest, "")
+
+
+def mixture_told(manifest: Mapping[str, Any]) -> str:
+    """The same with whose rows they are, which tells two apart: `math + 220 rows of 14 domains by STS`."""
+    names = sorted(name for name, rows in manifest["rows"].items() if name != "target" and rows)
+    whose = _listed(names) if 0 < len(names) <= NAMED else f"{count(len(names))} domains"
+    return _named(manifest, f"of {whose} ")
+
+
+def _named(manifest: Mapping[str, Any], whose: str) -> str:
     counts = manifest.get("counts")
     counts = counts if isinstance(counts, dict) else {name: len(rows) for name, rows in manifest["rows"].items()}
     mixed = sum(rows for name, rows in counts.items() if name != "target")
     how = how_shared(manifest)
-    others = f"{_rows(mixed)} {how}"
+    others = f"{_rows(mixed)} {whose}{how}"
     own = target_name(str(manifest["sources"]["target"]["data"]))
     return f"{own} + {others}" if counts.get("target") else others
 

@@ -52,6 +52,13 @@ class Overlap(NamedTuple):
     claimed: bool
 
 
+def time_words(work: Mapping[str, Any]) -> str:
+    """`12 min (training 4 min, evaluation 6 min, checkpoints 2 min)`, from a plan's `work`."""
+    parts = [f"{name} {duration(seconds)}" for name, seconds in work["parts"].items() if seconds]
+    told = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+    return f"{duration(work['seconds'])}{told}"
+
+
 def run_headline(run: Standing, changes: pd.DataFrame, overlap: Overlap | None) -> str:
     """One sentence on how a run stands or what came of it. `changes` has `domain, value, se` of one metric."""
     if run.state == "waiting":

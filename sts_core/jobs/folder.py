@@ -37,6 +37,8 @@ ENDED = frozenset({"done", "failed", "cancelled", "dead"})
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 SPEC, STATUS, LOG, RESULT = "spec.json", "status.json", "log.txt", "result"
 _TAIL_BYTES = 64 * 1024
+STAGED = ("sft",)
+"""Kinds of work that go through stages of different units."""
 _FEWEST_LETTERS = 4
 """Of an id, for a job to be meant by them."""
 
@@ -92,6 +94,17 @@ class Job:
         if self.started is None:
             return None
         return max(0.0, ((self.ended or datetime.now(UTC)) - self.started).total_seconds())
+
+    @property
+    def share(self) -> float | None:
+        """How much of the whole work is done, from 0 to 1; None while its size is not known.
+
+        A fine-tune's stages have units of their own, so it is told by its time.
+        """
+        if self.kind in STAGED and self.state != "done":
+            left, spent = self.seconds_left, self.seconds
+            return None if left is None or not spent else spent / (spent + left)
+        return min(1.0, max(0.0, self.done / self.total)) if self.total > 0 else None
 
     def log_tail(self, n: int = 20) -> list[str]:
         """The last n lines its process printed; of a line redrawn in place, what stood there last."""

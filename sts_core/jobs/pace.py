@@ -31,7 +31,14 @@ class Pace:
             self._seen.popleft()
         first_at, first_done = self._seen[0]
         if at - first_at < _SHORTEST or step.done <= first_done:
-            return None, None
+            return None, self._unseen(step)
         rate = (step.done - first_done) / (at - first_at)
         left = (step.total - step.done) / rate if step.total > 0 else None
-        return rate, None if left is None else max(0.0, left)
+        return rate, None if left is None else max(0.0, left) + step.later
+
+    def _unseen(self, step: Progress) -> float | None:
+        """What is left where this stage's pace is not known yet: as much as was expected of it."""
+        if not step.expected and not step.later:
+            return None
+        share = min(1.0, step.done / step.total) if step.total > 0 else 0.0
+        return step.expected * (1 - share) + step.later

@@ -135,7 +135,7 @@ def test_run_again_makes_a_new_job_and_opens_it(app: App) -> None:
     folder = a_job("x", "sft", state="done")
     test = opened(app, job=folder.name)
     assert f"Resume_{folder.name}" not in [button.key for button in test.button], "it has nothing left to do"
-    test.button(key=f"Run again_{folder.name}").click().run()
+    test.button(key=f"Order it_{folder.name}").click().run()
     assert not test.exception
     new = test.query_params["job"]
     assert watch.read(new if isinstance(new, str) else new[0]).options == {"clone_of": folder.name}

@@ -22,7 +22,8 @@ from tests.pages.synthetic import make_result
 RUNS = "pages/views/runs.py"
 Open = Callable[..., AppTest]
 PLAN: dict[str, Any] = {
-    "work": {"seconds": 61.0, "memory_gb": 1.4, "disk_gb": 0.1}, "rows": {"train": 1_200}, "steps": 60,
+    "work": {"seconds": 61.0, "memory_gb": 1.4, "disk_gb": 0.1, "parts": {"training": 40.0, "evaluation": 21.0}},
+    "rows": {"train": 1_200}, "steps": 60,
     "tokens": 90_000, "checkpoints": {"kept": 5}, "warnings": ["Rows *repeat*."],
 }  # fmt: skip
 GIVEN: dict[str, str | int | bool] = {
@@ -155,6 +156,7 @@ def test_what_is_started_is_what_the_file_says(app: Open) -> None:
     test.session_state["sft_asked"].wait(30)
     test.run()
     assert "1\u202f200 rows to train on" in said(test)
+    assert "about 1\u202fmin 1\u202fs (training 40\u202fs, evaluation 21\u202fs)" in said(test).replace("\\", "")
     assert "Rows *repeat*" in said(test)
     test.button(key="sft_start").click().run()
     assert not test.exception

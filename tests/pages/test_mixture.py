@@ -263,10 +263,10 @@ def test_a_mixture_that_is_not_there_is_told(app: App, source: Result, link: str
 @pytest.mark.parametrize(
     ("allocation", "own", "named"),
     [
-        ("sts", 20, "target.jsonl + 15 rows by STS"),
-        ("uniform", 20, "target.jsonl + 15 rows evenly"),
-        ("inverse", 20, "target.jsonl + 15 rows by inverse STS"),
-        ("sts", 0, "15 rows by STS"),
+        ("sts", 20, "target.jsonl + 15 rows of law and math by STS"),
+        ("uniform", 20, "target.jsonl + 15 rows of law and math evenly"),
+        ("inverse", 20, "target.jsonl + 15 rows of law and math by inverse STS"),
+        ("sts", 0, "15 rows of law and math by STS"),
     ],
 )
 def test_a_run_on_a_mixture_is_called_after_it(source: Result, allocation: str, own: int, named: str) -> None:

@@ -61,7 +61,11 @@ def test_the_table_of_runs_tells_what_is_in_a_mixture(app: App, three: list[str]
     test = app(RUNS)
     assert not test.exception
     table = test.dataframe[0].value
-    assert list(table["data"]) == ["target.jsonl + 15 rows evenly", "target.jsonl", "target.jsonl + 15 rows by STS"]
+    assert list(table["data"]) == [
+        "target.jsonl + 15 rows of law and math evenly",
+        "target.jsonl",
+        "target.jsonl + 15 rows of law and math by STS",
+    ]
     assert not table["differs"].str.contains("manifest.json").any()
 
 

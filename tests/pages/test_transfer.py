@@ -180,9 +180,9 @@ def test_the_runs_own_features_can_choose(app: App, result: Result) -> None:
 def test_what_cannot_be_chosen_is_told_in_words(app: App, result: Result) -> None:
     for query, words in (
         ({"dims": "the run itself"}, "The run's own features need a run"),
-        ({"dims": "my list"}, "No feature is listed"),
+        ({"dims": "my list"}, "Until then, demonstrations choose."),
         ({"dims": "my list", "listed": "3, x"}, "'x' is no feature number"),
-        ({"dims": "my list", "listed": "999999"}, "names one the SAE does not have"),
+        ({"dims": "my list", "listed": "999999"}, "There is no feature 999999"),
     ):
         test = app(PAGE, **query)
         assert not test.exception
@@ -214,8 +214,8 @@ def test_the_papers_own_figure_is_shown_and_what_it_does_not_publish_is_said(app
     assert "r = 0.60, n = 8" in said
     assert "without engineering \u22120.23: one point carries this" in said
     bars, scatter = figures(test)
-    notes = [note["text"] for note in bars["layout"]["annotations"]]
-    assert notes.count("\u2014 not published") == 6
+    numbers = [text.strip() for text in trace(bars, "numbers")["text"]]
+    assert numbers.count("\u2014 not published") == 6
     assert len(trace(scatter, "domains")["customdata"]) == 8
 
 

@@ -26,7 +26,15 @@ def scores(**changes: object) -> pd.DataFrame:
 
 
 def texts(figure: object) -> list[str]:
-    return [a.text for a in figure.layout.annotations]  # type: ignore[attr-defined]
+    numbers = [text.strip() for text in figure.data[3].text]  # type: ignore[attr-defined]
+    return [a.text for a in figure.layout.annotations] + numbers  # type: ignore[attr-defined]
+
+
+def test_a_number_stands_in_its_own_row_behind_the_end_of_the_axis() -> None:
+    figure = domain_bars(scores(), "Which?", "STS act")
+    assert [text.strip() for text in figure.data[3].text] == ["0.50 ± 0.03", "0.30 ± —", "0.20 ± 0.02"]
+    assert list(figure.data[3].y) == list(figure.data[0].y)
+    assert set(figure.data[3].x) == {figure.layout.xaxis.range[1]}
 
 
 def test_bars_are_sorted_from_zero_with_their_numbers() -> None:

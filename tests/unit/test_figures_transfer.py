@@ -33,7 +33,7 @@ def rows(figure: go.Figure) -> dict[str, tuple[float, str]]:
     """Name -> its bar's length and its number, read off the figure row by row."""
     names = list(figure.layout.yaxis.ticktext)
     bar = dict(zip(figure.data[0].y, figure.data[0].x, strict=True))
-    numbers = {note.y: note.text for note in figure.layout.annotations if note.yref == "y"}
+    numbers = {y: text.strip() for y, text in zip(figure.data[3].y, figure.data[3].text, strict=True)}
     return {name: (bar[i], numbers[i]) for i, name in enumerate(names)}
 
 

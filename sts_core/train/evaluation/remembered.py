@@ -33,16 +33,28 @@ def score_or_recall(
     `how` is the device and the number format.
     """
     places = {name: _place(info, how, metrics, name, asked) for name, asked in prepared.asked.items()}
-    missing = {name: asked for name, asked in prepared.asked.items() if not (places[name] / FILE).is_file()}
-    if missing:
-        scored = score_rows(load(), Prepared(missing, {}), metrics, watch, phase)
-        for name in missing:
+    new = missing(info, how, prepared, metrics)
+    if new.asked:
+        scored = score_rows(load(), new, metrics, watch, phase)
+        for name in new.asked:
             write_rows(places[name], BEFORE, [row for row in scored if row.set == name])
     return [
         RowValue(*row)
         for place in places.values()
         for row in read_rows(place)[["set", "row", "metric", "value"]].itertuples(index=False)
     ]
+
+
+def missing(info: ModelInfo, how: tuple[str, str], prepared: Prepared, metrics: Sequence[str]) -> Prepared:
+    """The sets that this model was not scored on yet."""
+    return Prepared(
+        {
+            name: asked
+            for name, asked in prepared.asked.items()
+            if not (_place(info, how, metrics, name, asked) / FILE).is_file()
+        },
+        {},
+    )
 
 
 def _place(info: ModelInfo, how: tuple[str, str], metrics: Sequence[str], name: str, asked: list[Asked]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -15,18 +14,15 @@ from sts_core.errors import UserError, nearest
 from sts_core.nets.describe import ModelInfo, find_model
 from sts_core.nets.device import choose_device, choose_dtype
 from sts_core.nets.tokenizer import load_tokenizer
+from sts_core.progress import Watcher
 from sts_core.train.mixture.manifest import Mixture
 from sts_core.train.mixture.spec import MODEL
 from sts_core.train.sft.beforehand import check_prediction, check_report
+from sts_core.train.sft.costs import Costs, Course, costs
 from sts_core.train.sft.evaluated import evaluation_sets
-from sts_core.train.sft.rows import training_rows
+from sts_core.train.sft.rows import RowSet, training_rows
 from sts_core.train.sft.spec import SftSpec
 
-_FIRST_GUESS = {"cpu": 150.0, "mps": 800.0, "cuda": 8_000.0}
-"""Tokens a second that a 135M model trains on, until this machine has measured its own."""
-_GUESSED_FOR = 135e6
-_START_UP = 15.0
-"""Seconds until the first step."""
 _OVERHEAD_GB = 1.0
 """What Python, torch, transformers and TRL hold before any weight is loaded."""
 _KEPT_A_LAYER = 40
@@ -89,18 +85,17 @@ def plan(spec: SftSpec) -> dict[str, Any]:
     check_report(spec)
     check_prediction(spec)
     check_room(spec, info, folders.jobs())
-    rows = training_rows(spec, load_tokenizer(info), info.context)
+    tokenizer = load_tokenizer(info)
+    rows = training_rows(spec, tokenizer, info.context)
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     sizes = size(spec, info)
     longest = max(len(row.ids) for row in rows.rows)
     total = spec.total_steps(len(rows.rows))
     epochs = total / math.ceil(len(rows.rows) / spec.batch)
-    tokens = round(rows.tokens * epochs)
-    known = remembered_rate(spec, info, device, dtype)
-    rate = known or _FIRST_GUESS[device.split(":")[0]] * _GUESSED_FOR / max(sizes.model, 1) * spec.processes
     each = _checkpoint_bytes(sizes)
     made = math.ceil(total / spec.checkpoint_steps(total))
+    cost = _costs(spec, info, tokenizer, (device, dtype), rows)
     kept = min(made, spec.keep_checkpoints or made)
     return {
         "model": info.public(), "device": device, "dtype": dtype, "method": spec.method,
@@ -111,17 +106,35 @@ def plan(spec: SftSpec) -> dict[str, Any]:
             "longest": longest, "learned_tokens": sum(row.learned for row in rows.rows),
         },
         **({"mixture": _mixture(rows.mixture)} if rows.mixture else {}),
-        "steps": total, "epochs": round(epochs, 3), "tokens": tokens,
+        "steps": total, "epochs": round(epochs, 3), "tokens": cost.train.tokens,
         "batch": {"rows": spec.batch, "at_once": spec.rows_at_once, "accumulation": spec.accumulation},
         "checkpoints": {"every": spec.checkpoint_steps(total), "made": made, "kept": kept, "bytes_each": each},
         "work": {
-            "seconds": round(tokens / rate + _START_UP, 1),
-            "rate": round(rate, 1), "rate_measured_here": known is not None,
+            "seconds": round(sum(cost.seconds.values()), 1),
+            "parts": {name: round(seconds, 1) for name, seconds in cost.seconds.items()},
+            "rate": round(cost.train.rate, 1), "rate_measured_here": cost.measured,
             "memory_gb": round(_memory_gb(spec, info, sizes, dtype, longest), 2),
             "disk_gb": round(each * (kept + 1) / 1e9, 3),
         },
         "warnings": rows.warnings + _warnings(spec, total, epochs) + _mixture_warnings(spec, info, rows.mixture),
     }  # fmt: skip
+
+
+def course_of(spec: SftSpec, watch: Watcher) -> Course:
+    """What a run will cost, as it is told while it is under way."""
+    info = plain_model(spec)
+    tokenizer = load_tokenizer(info)
+    rows = training_rows(spec, tokenizer, info.context)
+    device = choose_device(spec.device)
+    how = device, choose_dtype(spec.dtype, device)
+    return Course(_costs(spec, info, tokenizer, how, rows), spec, info, how, watch)
+
+
+def _costs(spec: SftSpec, info: ModelInfo, tokenizer: Any, how: tuple[str, str], rows: RowSet) -> Costs:
+    total = spec.total_steps(len(rows.rows))
+    tokens = round(rows.tokens * total / math.ceil(len(rows.rows) / spec.batch))
+    made = math.ceil(total / spec.checkpoint_steps(total))
+    return costs(spec, info, tokenizer, how, size(spec, info).model, tokens, made)
 
 
 def _mixture(mixture: Mixture) -> dict[str, Any]:
@@ -154,32 +167,6 @@ def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:
             f"{free / 1e6:,.0f} MB are free",
             "Free some space, or put the cache on another disk (STS_CACHE).",
         )
-
-
-def remembered_rate(spec: SftSpec, info: ModelInfo, device: str, dtype: str) -> float | None:
-    """Tokens a second that such a training reached on this machine before."""
-    return _rates().get(_rate_key(spec, info, device, dtype))
-
-
-def remember_rate(spec: SftSpec, info: ModelInfo, device: str, dtype: str, rate: float) -> None:
-    """Keep what a run reached, for the next plan."""
-    folders.atomic_json(_rates_file(), {**_rates(), _rate_key(spec, info, device, dtype): round(rate, 1)})
-
-
-def _rate_key(spec: SftSpec, info: ModelInfo, device: str, dtype: str) -> str:
-    again = "/checkpointing" if spec.gradient_checkpointing else ""
-    return f"{info.revision}/{spec.method}/{device}x{spec.processes}/{dtype}{again}"
-
-
-def _rates_file() -> Path:
-    return folders.cache() / "training-rates.json"
-
-
-def _rates() -> dict[str, float]:
-    try:
-        return {key: float(value) for key, value in json.loads(_rates_file().read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _checkpoint_bytes(sizes: Size) -> int:

@@ -22,11 +22,13 @@ from typing import Any
 
 from sts_core.errors import UserError
 from sts_core.folders import STARTED, atomic_json, ensure
-from sts_core.progress import Watcher, silent
+from sts_core.progress import Progress, Watcher, silent
 from sts_core.results.folder import Result
 from sts_core.results.outcomes.reading import OWN
 from sts_core.results.outcomes.rows import AFTER, BEFORE, FILE, RowValue, changes, read_rows, scores
 from sts_core.train.sft.beforehand import check_prediction
+from sts_core.train.sft.costs import HOLD, SCORE, Course, Timed
+from sts_core.train.sft.plan import course_of
 from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import Tell
 
@@ -42,13 +44,15 @@ def run_sft(spec: SftSpec, out: Path, watch: Watcher = silent, tell: Tell = lamb
     from sts_core.train.sft.training import train
 
     ensure(out)
+    watch(Progress("reading the rows", 0, 0))
+    course = course_of(spec, watch)
     prediction = _foretell(spec, out, tell)
-    _evaluate(spec, out, BEFORE, spec.model, watch, tell)
-    watching = _Watching(prediction, spec, out, watch, tell) if prediction else None
-    trained = train(spec, out, watch, tell, watching.at_checkpoint if watching else lambda _step, _folder: None)
+    _evaluate(spec, out, BEFORE, spec.model, course.timed(SCORE, course.before), tell)
+    watching = _Watching(prediction, spec, out, course, tell) if prediction else None
+    trained = train(spec, out, course.train, tell, watching.at_checkpoint if watching else lambda _step, _folder: None)
     if watching:
         watching.finish()
-    _evaluate(spec, out, AFTER, str(trained.model), watch, tell)
+    _evaluate(spec, out, AFTER, str(trained.model), course.timed(SCORE, course.after), tell)
     return out
 
 
@@ -97,9 +101,9 @@ def _number(value: Any) -> float | None:
 class _Watching:
     """Holds every checkpoint against the prediction."""
 
-    def __init__(self, prediction: Path, spec: SftSpec, out: Path, watch: Watcher, tell: Tell) -> None:
+    def __init__(self, prediction: Path, spec: SftSpec, out: Path, course: Course, tell: Tell) -> None:
         self._prediction, self._spec, self._out = prediction, spec, out
-        self._watch, self._tell = watch, tell
+        self._course, self._tell = course, tell
         self._missed: dict[int, Path] = {}
         self._held: Any = None
         self._told: set[str] = set()
@@ -140,7 +144,8 @@ class _Watching:
         place = self._out / SHIFT / folder.name
         if not (place / _POINT).is_file():
             self._held = self._held or Watch(self._prediction, self._spec.device)
-            tuned = self._held.measure(str(folder), place, self._watch)
+            with self._course.timed(HOLD, self._course.hold) as watch:
+                tuned = self._held.measure(str(folder), place, watch)
             atomic_json(place / _POINT, trajectory_point(self._prediction, tuned))
         self._tell_point(place)
 
@@ -151,7 +156,7 @@ class _Watching:
             self._tell("trajectory", {"step": int(place.name.removeprefix("step-")), **_json(place / _POINT)})
 
 
-def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, watch: Watcher, tell: Tell) -> None:
+def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, timed: Timed, tell: Tell) -> None:
     """Score the domains and the target set's own rows; after the training also what changed, row against row."""
     from sts_core.train.evaluation.evaluate import evaluate
     from sts_core.train.sft.evaluated import evaluation_sets
@@ -161,7 +166,8 @@ def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, watch: Watcher, 
         return
     if not _scored(out, phase):
         sets = evaluation_sets(spec).sets
-        evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase, remember=phase == BEFORE)
+        with timed as watch:
+            evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase, remember=phase == BEFORE)
     frame = read_rows(out)
     own = frame[frame["phase"] == phase]
     for one in scores(RowValue(*row) for row in own[["set", "row", "metric", "value"]].itertuples(index=False)):

@@ -27,9 +27,10 @@ from sts_core.nets.tokenizer import load_tokenizer
 from sts_core.progress import Progress, Watcher, silent
 from sts_core.train.sft import checkpoint
 from sts_core.train.sft.beforehand import check_report
+from sts_core.train.sft.costs import TRAIN, remember_rate
 from sts_core.train.sft.launch import train_on_several
 from sts_core.train.sft.loop import CHECKPOINTS, train_here
-from sts_core.train.sft.plan import check_room, plain_model, remember_rate
+from sts_core.train.sft.plan import check_room, plain_model
 from sts_core.train.sft.rows import RowSet, training_rows, training_sha256
 from sts_core.train.sft.spec import SftSpec
 from sts_core.train.sft.trainer import AtCheckpoint, Tell
@@ -92,7 +93,7 @@ def _train(
     device = choose_device(spec.device)
     dtype = choose_dtype(spec.dtype, device)
     if numbers.tokens:
-        remember_rate(spec, info, device, dtype, numbers.tokens / numbers.seconds)
+        remember_rate(TRAIN, spec, info, (device, dtype), numbers.tokens / numbers.seconds)
     seconds = time.monotonic() - began
     _write_manifest(spec, info, rows, out, {
         "device": device, "dtype": dtype, "steps": total, "loss": numbers.loss, "seconds": round(seconds, 1),
