@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 PATIENCE = 30_000
@@ -59,7 +59,10 @@ class Person:
     def click(self, what: str, target: Locator, seen: str, at: dict[str, Any] | None = None) -> None:
         """Click there, and wait for what a JavaScript expression says is the new content."""
         self.pause()
-        target.scroll_into_view_if_needed(timeout=PATIENCE)
+        try:
+            target.scroll_into_view_if_needed(timeout=PATIENCE)
+        except Error:  # it was replaced by its like meanwhile
+            target.scroll_into_view_if_needed(timeout=PATIENCE)
         self.page.evaluate(_STOPWATCH, seen)
         target.click(**({"position": at} if at else {}), timeout=PATIENCE)
         self.took.append(Took(what, self._answer("window.took", what)))

@@ -16,7 +16,7 @@ from pages.parts.run_data import listing
 from pages.parts.strip import Line, Strip, runs, strips
 from sts_core.errors import UserError
 from sts_core.figures.feature_words import arm_name
-from sts_core.figures.numbers import count, duration, number
+from sts_core.figures.numbers import DASH, count, duration, number
 from sts_core.jobs import warm
 from sts_core.jobs.folder import result_folder
 from sts_core.store.results import Stored
@@ -138,11 +138,11 @@ def _table(stored: Stored, labels: pd.DataFrame, arm: str, features: Sequence[Ma
     rows = pd.DataFrame(
         {
             "feature": [int(one["feature"]) for one in features],
-            "label": [label_of(labels, int(one["feature"])).get("label") for one in features],
+            "label": [label_of(labels, int(one["feature"])).get("label") or DASH for one in features],
             "value": values,
         }
     )
-    shown = ["feature", *(["label"] if rows["label"].notna().any() else []), "value"]
+    shown = ["feature", *(["label"] if (rows["label"] != DASH).any() else []), "value"]
     st.markdown(f"**{plain(arm_name(arm))}**")
     picked: Any = st.dataframe(
         rows,

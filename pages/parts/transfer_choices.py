@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -19,9 +19,38 @@ LEAST, MOST, USUAL = 10, 2_000, 100
 MOST_LISTED = 5_000
 SLIDER = 280
 """Pixels it is wide."""
+_N = "top"
+_OTHERS = ("metric", "measured", "outcome", "dims", "banded", "power", "bars_order")
+"""The session's keys of the slider and of all else that bars depend on."""
+_DRAWN = "transfer_drawn"
 ORDERS: dict[str, Order] = {"by score": "sorted", "as listed": "pinned", "kindred": "grouped"}
 _OUTCOMES = {HARM: "harm", SIZE: "size of change"}
 _POWERS = {1: "mean", 2: "squares"}
+
+
+class Drawn(NamedTuple):
+    """What the bars show."""
+
+    choice: Choice
+    order: Order
+
+
+def remember(key: str, drawn: Drawn) -> None:
+    """What was drawn of this result, for `slid`."""
+    st.session_state[_DRAWN] = (key, _others(), drawn)
+
+
+def slid(key: str) -> Drawn | None:
+    """What the bars are to show where nothing was moved since but the slider of N, known before any choice is drawn."""
+    before, others, drawn = st.session_state.get(_DRAWN, ("", (), None))
+    if before != key or others != _others() or drawn.choice.dims not in ("icl", "random") or drawn.choice.ranks:
+        return None
+    n = st.session_state.get(_N)
+    return None if n is None else drawn._replace(choice=drawn.choice._replace(n=int(n)))
+
+
+def _others() -> tuple[Any, ...]:
+    return (st.query_params.get("actual"), *(st.session_state.get(key) for key in _OTHERS))
 
 
 def choose_score() -> str:
@@ -80,7 +109,7 @@ def choose_features(features: int) -> tuple[str, int, tuple[int, int] | None, tu
     if most <= LEAST:
         return dims, most, None, ()
     n = st.slider(
-        "N, features averaged over", LEAST, most, usual, key="top", bind="query-params", width=SLIDER,
+        "N, features averaged over", LEAST, most, usual, key=_N, bind="query-params", width=SLIDER,
         help=words.TERMS["n"],
     )  # fmt: skip
     return dims, int(n), None, ()

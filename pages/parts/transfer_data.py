@@ -82,8 +82,7 @@ def vectors(folder: str, key: str) -> Vectors:
 
 def scores(of: Vectors, choice: Choice, actual: Actual | None) -> pd.DataFrame:
     """`choice.score` of every domain."""
-    table = of.scores(dims=features(of, choice, actual), power=choice.power)
-    return table[table["metric"] == choice.score].reset_index(drop=True)
+    return of.scores(dims=features(of, choice, actual), power=choice.power, metrics=[choice.score])
 
 
 def features(of: Vectors, choice: Choice, actual: Actual | None) -> list[int]:

@@ -19,7 +19,7 @@ from sts_core.figures.numbers import count
 
 EVERY = 3.0
 """Seconds between two looks at the table while something runs."""
-_RUN, _COMPARE = "run", "compare"
+_RUN, _COMPARE, _ALL = "run", "compare", "all"
 _BODY, _PICKED, _VISIT = "runs_body", "runs_picked", "runs_visit"
 
 
@@ -36,6 +36,15 @@ def body(selection: Selection) -> None:
 def draw(selection: Selection) -> None:
     asked = st.query_params.get(_RUN, "")
     together = st.query_params.get_all(_COMPARE)[:MOST_COMPARED]
+    view = _RUN if asked else _COMPARE if together else _ALL
+    # Each has a place of its own, and the others' is emptied: of what a part of the page had drawn inside another part
+    # Streamlit would leave some standing.
+    places = {name: st.container() if name == view else st.empty() for name in (_ALL, _RUN, _COMPARE)}
+    with places[view]:
+        _draw(selection, asked, together)
+
+
+def _draw(selection: Selection, asked: str, together: list[str]) -> None:
     if asked or together:
         st.button("All runs", icon=":material/arrow_back:", type="tertiary", on_click=_open, args=([],))
     title = st.container()

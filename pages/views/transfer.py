@@ -27,6 +27,7 @@ from pages.parts.transfer_actual import (
 )
 from pages.parts.transfer_baselines import show_baselines, show_paper
 from pages.parts.transfer_choices import (
+    Drawn,
     choice_of,
     choose_features,
     choose_metric,
@@ -34,6 +35,8 @@ from pages.parts.transfer_choices import (
     choose_outcome,
     choose_power,
     choose_score,
+    remember,
+    slid,
 )
 from pages.parts.transfer_data import (
     Choice,
@@ -57,6 +60,7 @@ from sts_core.figures.correlation_words import (
     verdict,
 )
 from sts_core.figures.numbers import known
+from sts_core.figures.transfer import Order
 from sts_core.results import paper
 from sts_core.results.actual import Actual
 from sts_core.results.agreement import HARM, Comparison, cautions
@@ -89,8 +93,16 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
     if stored is None:
         return
     answer = st.container(key="answer", gap="small")
+    row = {"horizontal": True, "vertical_alignment": "bottom", "gap": "medium"}
+    outcome_row, feature_row = (st.container(key=f"{name}_choices", **row) for name in ("outcome", "feature"))
+    left, right = st.columns(2, gap="medium")
     of = vectors(str(stored.folder), stored.key)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="outcome_choices"):
+    # What a slider is moved for goes out first: the browser draws it while the rest is still on its way.
+    early = slid(stored.key)
+    if early is not None:
+        with left:
+            draw_bars(scores(of, early.choice, None), early.choice, early.order, stored)
+    with outcome_row:
         token = choose_actual(found)
         actual = read(token) if token else None
         if actual is not None:
@@ -102,16 +114,21 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
         bring_file(of.domains, actual if token.startswith(BROUGHT) else None)
     model = model_of(token)
     if model and actual is not None:
-        of_paper(model, score, outcome, actual, answer)
+        with feature_row:
+            order = choose_order()
+        of_paper(model, Choice(score, outcome=outcome), order, actual, (answer, left, right))
         return
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="feature_choices"):
+    with feature_row:
         picked = choose_features(len(of.ranking))
         choice = choice_of(score, outcome, choose_power(), picked)
         order = choose_order()
     scored = scores(of, choice, actual)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        draw_bars(scored, choice, order, stored)
+    if early is None:
+        with left:
+            draw_bars(scored, choice, order, stored)
+    elif early != Drawn(choice, order):
+        st.rerun(scope="fragment")
+    remember(stored.key, Drawn(choice, order))
     held = hold(scored, actual, choice) if actual is not None else None
     with right:
         if held is None or actual is None:
@@ -132,12 +149,12 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
     show_domain(selection, of, features(of, choice, actual), choice)
 
 
-def of_paper(model: str, score: str, outcome: str, actual: Actual, answer: DeltaGenerator) -> None:
+def of_paper(
+    model: str, choice: Choice, order: Order, actual: Actual, places: tuple[DeltaGenerator, ...]
+) -> None:  # fmt: skip
     """The paper's scores against its changes: the eight domains whose scores it shows."""
-    choice = Choice(score, outcome=outcome)
-    scored = paper_scores(model, score)
-    order = choose_order()
-    left, right = st.columns(2, gap="medium")
+    answer, left, right = places
+    scored = paper_scores(model, choice.score)
     with left:
         draw_bars(scored, choice, order, None, model)
     shown = scored[scored["value"].map(known).astype(bool)].reset_index(drop=True)
@@ -145,7 +162,7 @@ def of_paper(model: str, score: str, outcome: str, actual: Actual, answer: Delta
     with right:
         draw_scatter(held, correlation(held, None, whole=False), choice, actual, model)
     with answer:
-        printed = paper.PRINTED[(model, score)]
+        printed = paper.PRINTED[(model, choice.score)]
         note = f"The paper prints ρ = {printed.r:.2f} (Pearson) and R² = {printed.r2:.2f} over sizes of change."
         say(held, choice, actual, (note, f"STS of the other six domains: {paper.NOT_PUBLISHED}."))
     show_paper(model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -18,6 +18,16 @@ from sts_core.figures.theme import TOKENS, Mode, blend, domain_mark
 
 _AIR = "\u2002"
 """Stands between the plot's end and a number."""
+
+
+class _Row(NamedTuple):
+    """A domain's numbers, out of the table: a hundred small looks into a table are slow."""
+
+    name: str
+    value: float
+    se: float
+    tokens: float
+    items: float
 
 
 def domain_bars(
@@ -34,10 +44,11 @@ def domain_bars(
     `caption` is lines under the axis: what the whiskers are, and where the numbers come from. `missing` stands for a
     number there is none of; `order` names the domains from above. Each bar says its domain when it is picked.
     """
-    rows = scores.set_index("domain", drop=False).loc[list(order if order is not None else longest_first(scores))]
-    names = [str(name) for name in rows["domain"]]
+    found = {row.name: row for row in _rows(scores)}
+    rows = [found[name] for name in (order if order is not None else longest_first(scores))]
+    names = [row.name for row in rows]
     framed, (upright, left) = frame(title, caption), named_rows(names, mode)
-    reach = [v + (se if known(se) else 0) for v, se in zip(rows["value"], rows["se"], strict=True) if known(v)]
+    reach = [row.value + (row.se if known(row.se) else 0) for row in rows if known(row.value)]
     end = 1.04 * max(reach, default=1.0) or 1.0
     layout = {
         "height": framed.top + ROW * max(len(rows), 2) + framed.bottom,
@@ -49,35 +60,36 @@ def domain_bars(
         },
         "yaxis": upright,
     }  # fmt: skip
-    traces = [
-        _bars(rows, names, mode), _whiskers(rows, mode), _marks(names, mode), _numbers(column(rows), end, missing, mode)
-    ]  # fmt: skip
+    column = _numbers(_column(rows), end, missing, mode)
+    traces = [_bars(rows, names, mode), _whiskers(rows, mode), _marks(names, mode), column]
     return drawn(traces, layout, words(framed, left, mode), mode)
 
 
 def longest_first(scores: pd.DataFrame) -> list[str]:
     """Domains by their value, the highest first; those without one last, as they come."""
-    measured = scores[scores["value"].map(known).astype(bool)].sort_values(["value", "domain"], ascending=[False, True])
-    return [str(name) for name in (*measured["domain"], *scores.drop(measured.index)["domain"])]
+    rows = _rows(scores)
+    measured = sorted((row for row in rows if known(row.value)), key=lambda row: (-row.value, row.name))
+    return [row.name for row in (*measured, *(row for row in rows if not known(row.value)))]
 
 
-def _bars(rows: pd.DataFrame, names: Sequence[str], mode: Mode) -> dict[str, Any]:
+def _bars(rows: Sequence[_Row], names: Sequence[str], mode: Mode) -> dict[str, Any]:
     paper = TOKENS[mode].paper
     return {
         "type": "bar", "name": "score", "orientation": "h", "width": 0.58,
-        "x": [v if known(v) else 0 for v in rows["value"]], "y": list(range(len(rows))), "customdata": list(names),
+        "x": [row.value if known(row.value) else 0 for row in rows], "y": list(range(len(rows))),
+        "customdata": list(names),
         "marker": {
             "color": [blend(domain_mark(name).color(mode), paper, 0.32) for name in names],
             "line": {"width": 0}, "cornerradius": 2,
         },
-        "hovertext": [_hover(*row) for row in _tuples(rows)], "hoverinfo": "text",
+        "hovertext": [_hover(*row) for row in rows], "hoverinfo": "text",
     }  # fmt: skip
 
 
-def _whiskers(rows: pd.DataFrame, mode: Mode) -> dict[str, Any]:
+def _whiskers(rows: Sequence[_Row], mode: Mode) -> dict[str, Any]:
     """One standard error to each side of a bar's end, where it is known."""
     ink = TOKENS[mode].ink
-    shown = [(i, value, se) for i, (_, value, se, _, _) in enumerate(_tuples(rows)) if known(value) and known(se)]
+    shown = [(i, row.value, row.se) for i, row in enumerate(rows) if known(row.value) and known(row.se)]
     return {
         "type": "scatter", "name": "± 1 s.e.", "mode": "markers", "x": [value for _, value, _ in shown],
         "y": [i for i, _, _ in shown], "marker": {"size": 0.1, "color": ink},
@@ -113,14 +125,14 @@ def _numbers(texts: Sequence[str | None], end: float, missing: str, mode: Mode) 
     }  # fmt: skip
 
 
-def column(rows: pd.DataFrame) -> list[str | None]:
-    decimals = column_decimals(rows["value"], rows["se"])
-    return [with_error(value, se, decimals) if known(value) else None for _, value, se, _, _ in _tuples(rows)]
+def _column(rows: Sequence[_Row]) -> list[str | None]:
+    decimals = column_decimals([row.value for row in rows], [row.se for row in rows])
+    return [with_error(row.value, row.se, decimals) if known(row.value) else None for row in rows]
 
 
-def _tuples(rows: pd.DataFrame) -> list[tuple[str, float, float, float, float]]:
-    columns = [rows[name] for name in ("domain", "value", "se", "tokens", "items")]
-    return list(zip(*columns, strict=True))
+def _rows(scores: pd.DataFrame) -> list[_Row]:
+    columns = [scores[name].tolist() for name in ("domain", "value", "se", "tokens", "items")]
+    return [_Row(str(name), *numbers) for name, *numbers in zip(*columns, strict=True)]
 
 
 def _hover(name: str, value: float, se: float, tokens: float, items: float) -> str:

@@ -187,7 +187,12 @@ def _frame(
     common = {"fixedrange": True, "nticks": 4 if small else 6, "tickangle": 0}
     figure.update_xaxes(**common, range=list(spans[0]), zeroline=False, title={"text": axes[0], "standoff": 6})
     figure.update_yaxes(
-        **common, range=list(spans[1]), zeroline=True, automargin=False, title={"text": axes[1], "standoff": 4}
+        **common,
+        range=list(spans[1]),
+        zeroline=True,
+        zerolinelayer="above traces",
+        automargin=False,
+        title={"text": axes[1], "standoff": 4},
     )
     add_words(figure, framed, left, mode)
 

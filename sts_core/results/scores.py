@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,9 @@ def choose_dims(
     return top(values, last)[first:]
 
 
-def score_table(domains: Mapping[str, SetSums], dims: NDArray[np.int64], power: int = 1) -> pd.DataFrame:
+def score_table(
+    domains: Mapping[str, SetSums], dims: NDArray[np.int64], power: int = 1, metrics: Iterable[str] = tuple(METRICS)
+) -> pd.DataFrame:
     """STS_act and STS_icl of each domain over the given dimensions, with delete-one-group errors.
 
     value = mean over dims of E over tokens; the errors hold the dimensions fixed.
@@ -66,10 +68,10 @@ def score_table(domains: Mapping[str, SetSums], dims: NDArray[np.int64], power: 
             f"power is {power}", "Use 1 (absolute value, the default) or 2 (squares, as the reference notebook)."
         )
     rows = []
-    for metric, quantities in METRICS.items():
+    for metric in metrics:
         for name, sums in domains.items():
             items = int(sums.items.sum())
-            per_group = sums.sums[quantities[power - 1]][:, dims].mean(axis=1)
+            per_group = sums.sums[METRICS[metric][power - 1]][:, dims].mean(axis=1)
             value, se = mean_per_token(per_group, sums.tokens, items)
             rows.append((name, metric, len(dims), power, value, se, int(sums.tokens.sum()), items))
     table = pd.DataFrame(rows, columns=["domain", "metric", "n", "power", "value", "se", "tokens", "items"])

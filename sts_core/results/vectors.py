@@ -8,6 +8,7 @@ bit.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -46,13 +47,14 @@ class Vectors(Result):
         return choose_dims(self.shift, n, dims, ranks, self.folder, seed=self.manifest["seed"], by=self.ranked_by)
 
     def scores(
-        self, n: int = 100, dims: Dims = "icl", ranks: tuple[int, int] | None = None, power: int = 1
-    ) -> pd.DataFrame:
-        """As of `Result.scores`, number for number."""
+        self, n: int = 100, dims: Dims = "icl", ranks: tuple[int, int] | None = None, power: int = 1,
+        metrics: Sequence[str] = tuple(METRICS),
+    ) -> pd.DataFrame:  # fmt: skip
+        """As of `Result.scores`, number for number; of one metric alone in half the time."""
         chosen = self.choose(n, dims, ranks)
-        quantities = {pair[power - 1] for pair in METRICS.values()} if power in (1, 2) else set()
+        quantities = {METRICS[metric][power - 1] for metric in metrics} if power in (1, 2) else set()
         sets = {name: self._columns(name, sorted(quantities), chosen) for name in self.domains}
-        return score_table(sets, np.arange(len(chosen)), power)
+        return score_table(sets, np.arange(len(chosen)), power, metrics)
 
     def means(self, metric: str, chosen: NDArray[np.int64], power: int = 1) -> pd.DataFrame:
         """What each of these features brings to each domain's score: a row a domain, a column a feature."""
@@ -98,4 +100,4 @@ def _view(content: NDArray[np.uint8], entry: dict[str, Any]) -> NDArray[Any]:
     first, last = entry["data_offsets"]
     if not 0 <= first <= last <= len(content):
         raise ValueError("the file is cut short")
-    return content[first:last].view(_KINDS[entry["dtype"]]).reshape(entry["shape"])
+    return np.asarray(content[first:last]).view(_KINDS[entry["dtype"]]).reshape(entry["shape"])

@@ -71,6 +71,21 @@ def test_a_run_is_opened_from_its_link_and_left_again(open_page: Open, runs: lis
     assert "run=" not in page.url
 
 
+def test_runs_that_are_compared_take_the_place_of_the_table(open_page: Open, runs: list[str]) -> None:
+    """Nothing of what stood there before is left, though it was drawn by parts of the page inside a part of the page."""
+    page = open_page("runs")
+    table = page.locator("[class*=st-key-runs] [data-testid=stDataFrame]").first
+    for row in (1, 2):
+        table.click(position={"x": 18.0, "y": 38 + 35 * (row - 0.5)})
+    page.get_by_role("button", name="Compare these 2 runs").click()
+    expect(page.get_by_text("What each changed")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    expect(page.get_by_role("button", name="Compare these 2 runs")).to_have_count(0)
+    page.get_by_role("button", name="All runs").click()
+    expect(page.get_by_role("heading", level=1).filter(has_text="runs are kept")).to_be_visible()
+    expect(page.get_by_text("What each changed")).to_have_count(0)
+
+
 def test_a_run_is_planned_before_it_is_started(open_page: Open, runs: list[str]) -> None:
     page = open_page("runs?sft_foretold=false")  # the result on this page is made up: it foretells nothing real
     page.get_by_text("New run").click()
