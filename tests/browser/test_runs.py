@@ -72,7 +72,7 @@ def test_a_run_is_opened_from_its_link_and_left_again(open_page: Open, runs: lis
 
 
 def test_runs_that_are_compared_take_the_place_of_the_table(open_page: Open, runs: list[str]) -> None:
-    """Nothing of what stood there before is left, though it was drawn by parts of the page inside a part of the page."""
+    """Nothing of what stood there is left, though parts of the page drew it inside a part of the page."""
     page = open_page("runs")
     table = page.locator("[class*=st-key-runs] [data-testid=stDataFrame]").first
     for row in (1, 2):
