@@ -85,7 +85,17 @@ def moved(stored: Stored, feature: int, features: int) -> list[Moved]:
     row = one_row(str(stored.folder), stored.key, feature)
     found = [Moved("demonstrations (ICL)", row["shift_icl"], row["signed_icl"], int(row["rank"]), features)]
     runs = tested_runs(stored.key)
-    return found + [m for job, title in runs.items() if (m := moved_by_run(job, title, feature)) is not None]
+    titles = list(runs.values())
+    named = {job: f"{title} ({job[-6:]})" if titles.count(title) > 1 else title for job, title in runs.items()}
+    return found + [m for job, title in named.items() if (m := moved_by_run(job, title, feature)) is not None]
+
+
+def briefly(what: str) -> str:
+    """A run on a mixture as a narrow column has it: `+ 220 rows by STS, LoRA (49d664)`; of any other its whole name."""
+    head, _, rest = what.partition(", ")
+    mixed = head.partition(" + ")[2]
+    method = rest.partition(", ")[0]
+    return f"+ {mixed}, {method}{what[-9:] if what.endswith(')') else ''}" if mixed else what
 
 
 def show_moved(stored: Stored, feature: int, features: int) -> None:
@@ -93,6 +103,7 @@ def show_moved(stored: Stored, feature: int, features: int) -> None:
     found = moved(stored, feature, features)
     st.subheader("What moves it?", anchor=False)
     table = pd.DataFrame(found).assign(way=signed_bars([one.signed for one in found], mode()))
+    table["what"] = [briefly(one.what) for one in found]
     table["place"] = [f"{count(one.rank)} of {count(one.features)}" for one in found]
     column = st.column_config
     st.dataframe(

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.feature_copy import neuronpedia_page
+from pages.parts.feature_facts import briefly
 from sts_core import folders
 from sts_core.nets import registry
 from sts_core.results import Result, labels
@@ -362,3 +363,10 @@ def test_neuronpedia_is_linked_only_where_saelens_knows_it(pages_cache: Path) ->
 def _nothing_kept() -> None:
     """Tables that one test's page kept do not reach the next."""
     st.cache_resource.clear()
+
+
+def test_runs_on_mixtures_are_told_apart_in_a_narrow_column() -> None:
+    assert briefly("math + 9 rows by STS, LoRA, 6 steps (49d664)") == "+ 9 rows by STS, LoRA (49d664)"
+    assert briefly("math + 9 rows evenly, LoRA, 6 steps · demo") == "+ 9 rows evenly, LoRA"
+    for whole in ("math, LoRA, 6 steps (49d664)", "demonstrations (ICL)"):
+        assert briefly(whole) == whole
