@@ -109,6 +109,33 @@ def test_a_course_without_a_prediction_has_no_checkpoints_to_hold(world: tiny.Wo
     assert seen[0].later == pytest.approx(after, abs=0.06)
 
 
+def test_a_run_gone_on_with_has_held_its_checkpoints_before(world: tiny.World, prediction: Path) -> None:
+    spec = spec_of(world)
+    with_rates(spec, 100.0, 50.0, 20.0)
+    parts, seen = plan(spec)["work"]["parts"], []
+    course = course_of(spec, seen.append)
+    course.train(Progress("training", 3, STEPS, "steps"))
+    assert seen[0].later == pytest.approx(parts["checkpoints"] / 2 + parts["evaluation"] / 2, abs=0.1)
+
+
+def test_a_slow_training_is_learned_from(
+    world: tiny.World, prediction: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    spec, clock = spec_of(world), [0.0]
+    with_rates(spec, 1e9, 50.0, 20.0)
+    monkeypatch.setattr("sts_core.train.sft.costs.time.monotonic", lambda: clock[0])
+    seen: list[Progress] = []
+    course = course_of(spec, seen.append)
+    for step in range(3):
+        course.train(Progress("training", step, STEPS, "steps"))
+        clock[0] += 10
+    assert seen[-1].expected == pytest.approx(10 * STEPS)
+    clock[0] += 1_000  # a checkpoint is held: that is no training
+    course.hold(Progress("measuring what really shifted", 0, 10))
+    course.train(Progress("training", 3, STEPS, "steps"))
+    assert seen[-1].expected == pytest.approx(10 * STEPS)
+
+
 def test_what_is_left_is_the_stages_own_pace_and_what_comes_after() -> None:
     pace = Pace()
     assert pace.see(Progress("a", 0, 100, expected=40, later=60), 0.0) == (None, 100)

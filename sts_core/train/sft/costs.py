@@ -100,6 +100,8 @@ class Course:
         self._held = 0
         self._trained = 0.0
         """Share of the training that is done."""
+        self._stretch: tuple[float, float] | None = None
+        """When, and with what share done, the training was begun or gone on with last."""
 
     def before(self, step: Progress) -> None:
         """While the model is scored before the training."""
@@ -109,10 +111,12 @@ class Course:
         """While it is trained."""
         if step.total:
             self._trained = step.done / step.total
+            self._pace()
         self._tell(step, self._train, self._to_hold + self._after)
 
     def hold(self, step: Progress) -> None:
         """While a checkpoint is held against the prediction."""
+        self._stretch = None
         rest = max(0, self._holds - self._held - 1) * self._hold
         self._tell(step, self._hold, self._train * (1 - self._trained) + rest + self._after)
 
@@ -132,6 +136,16 @@ class Course:
         remember_rate(kind, self._spec, self._info, self._how, tokens / seconds)
         if kind == HOLD:
             self._hold = seconds
+
+    def _pace(self) -> None:
+        """Learn from a stretch how long all of it takes; a run gone on with has held its checkpoints before."""
+        now = time.monotonic()
+        if self._stretch is None:
+            self._stretch = (now, self._trained)
+            self._held = max(self._held, int(self._trained * self._holds + 1e-9))
+        began, first = self._stretch
+        if now - began > _SEEN and self._trained > first:
+            self._train = (now - began) / (self._trained - first)
 
     @property
     def _to_hold(self) -> float:
