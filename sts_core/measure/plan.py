@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sts_core import folders
+from sts_core import rates
 from sts_core.measure.resolve import Resolved
 from sts_core.text.pairs import Pair, PairSet, build_pairs
 from sts_core.text.prompts import Prompter
@@ -102,28 +100,17 @@ def expected_rate(resolved: Resolved) -> float:
 
 def remembered_rate(resolved: Resolved) -> float | None:
     """Tokens a second that this model reached on this machine before."""
-    return _rates().get(_rate_key(resolved))
+    return rates.known(rates.MEASURING).get(_rate_key(resolved))
 
 
 def remember_rate(resolved: Resolved, rate: float) -> None:
     """Keep what a finished run reached, for the next plan."""
-    folders.atomic_json(_rates_file(), {**_rates(), _rate_key(resolved): round(rate, 1)})
+    rates.keep(rates.MEASURING, _rate_key(resolved), rate)
 
 
 def _rate_key(resolved: Resolved) -> str:
     run = resolved.spec.run
     return f"{resolved.model.revision}/{resolved.layer}/{run.device}/{run.dtype}"
-
-
-def _rates_file() -> Path:
-    return folders.cache() / "rates.json"
-
-
-def _rates() -> dict[str, float]:
-    try:
-        return {key: float(value) for key, value in json.loads(_rates_file().read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _memory_gb(resolved: Resolved) -> float:

@@ -5,11 +5,10 @@ Guessed from the device until this machine has done such work; then by its own r
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, NamedTuple
 
-from sts_core import folders
+from sts_core import rates
 from sts_core.nets.describe import ModelInfo
 from sts_core.progress import Progress, Watcher
 from sts_core.results.folder import TARGET, Result
@@ -72,7 +71,8 @@ def costs(
     spec: SftSpec, info: ModelInfo, tokenizer: Any, how: tuple[str, str], parameters: int, tokens: int, checkpoints: int
 ) -> Costs:
     """Of a run that trains on so many tokens and makes so many checkpoints; `how` is the device and number format."""
-    known = {kind: _rates().get(_key(kind, spec, info, *how)) for kind in (TRAIN, SCORE, HOLD)}
+    kept = rates.known(rates.TRAINING)
+    known = {kind: kept.get(_key(kind, spec, info, *how)) for kind in (TRAIN, SCORE, HOLD)}
     guess = _FIRST_GUESS[how[0].split(":")[0]] * _GUESSED_FOR / max(parameters, 1) * spec.processes
     train = known[TRAIN] or guess
     reads = train / spec.processes * _CHEAPER[spec.method]
@@ -87,7 +87,7 @@ def costs(
 
 def remember_rate(kind: str, spec: SftSpec, info: ModelInfo, how: tuple[str, str], rate: float) -> None:
     """Keep what a run reached, for the next plan."""
-    folders.atomic_json(_rates_file(), {**_rates(), _key(kind, spec, info, *how): round(rate, 1)})
+    rates.keep(rates.TRAINING, _key(kind, spec, info, *how), rate)
 
 
 class Course:
@@ -199,14 +199,3 @@ def _key(kind: str, spec: SftSpec, info: ModelInfo, device: str, dtype: str) -> 
         return f"{info.revision}/{kind}/{device}/{dtype if kind == SCORE else 'float32'}"
     again = "/checkpointing" if spec.gradient_checkpointing else ""
     return f"{info.revision}/{spec.method}/{device}x{spec.processes}/{dtype}{again}"
-
-
-def _rates_file() -> Any:
-    return folders.cache() / "training-rates.json"
-
-
-def _rates() -> dict[str, float]:
-    try:
-        return {key: float(value) for key, value in json.loads(_rates_file().read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
