@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import engine, engine_gpu, items, made, meter, rival, work
 from benchmarks.findings import OURS, RIVAL, compare
+from benchmarks.scaled_scores import ways
 from benchmarks.side import run
 from benchmarks.task import TINY, Report, Task
 from tests import tiny
@@ -172,3 +173,13 @@ def test_the_gpu_budget_is_the_papers() -> None:
     assert [pairs.tokens for pairs in sets] == [20_000] + [10_000] * 14
     before = [pairs.pairs[0].icl.spans[0][0] - items.HEAD for pairs in sets]
     assert before == [8_000] + [1_250] * 14
+
+
+def test_a_feature_by_its_own_scale_counts_as_much_as_any_other() -> None:
+    """One feature is a hundred times as active as the other: alone it rules the plain mean, and not the relative one."""
+    active = np.array([[300.0, 1.0, 0.0], [100.0, 3.0, 0.0]])
+    plain, relative, weighted, share = ways(active, np.array([1.0, 3.0, 9.0]), np.array([0, 1, 2]))
+    assert list(plain) == [301, 103]
+    assert list(relative) == [1.5 + 0.5, 0.5 + 1.5]  # the feature that is silent everywhere has no scale
+    assert list(weighted) == [1.5 + 3 * 0.5, 0.5 + 3 * 1.5]
+    assert list(share) == [1, 1]
