@@ -18,6 +18,7 @@ from sts_core.results.outcomes.rows import changes, read_rows
 from sts_core.results.vectors import Vectors
 from sts_core.stats.correlation import correlate
 
+Numbers = NDArray[np.float64]
 SIZES = (20, 50, 100, 200, 500, 1000)
 _SILENT = 1e-5
 """Mean activation below which a feature has no scale to be divided by."""
@@ -46,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def ways(
-    active: NDArray[np.float64], shift: NDArray[np.float64], chosen: NDArray[np.int64]
-) -> list[NDArray[np.float64]]:
+def ways(active: Numbers, shift: Numbers, chosen: NDArray[np.int64]) -> list[Numbers]:
     """The score of each domain, averaged in each of the ways; `active` has a row a domain, a column a feature."""
     scale = active.mean(axis=0)
     alive = chosen[scale[chosen] > _SILENT]

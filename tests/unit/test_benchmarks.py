@@ -176,7 +176,7 @@ def test_the_gpu_budget_is_the_papers() -> None:
 
 
 def test_a_feature_by_its_own_scale_counts_as_much_as_any_other() -> None:
-    """One feature is a hundred times as active as the other: alone it rules the plain mean, and not the relative one."""
+    """One feature is a hundred times as active as the other: it rules the plain mean, and not the relative one."""
     active = np.array([[300.0, 1.0, 0.0], [100.0, 3.0, 0.0]])
     plain, relative, weighted, share = ways(active, np.array([1.0, 3.0, 9.0]), np.array([0, 1, 2]))
     assert list(plain) == [301, 103]
