@@ -161,7 +161,8 @@ def _draw_changed(now: Run) -> None:
 
 def _not_scored(now: Run) -> str:
     """Why nothing stands under before and after."""
-    scored, asked = len(now.evaluations) > 0, now.spec.get("evaluate")
+    wanted = now.spec.get("evaluate") or {}
+    scored, asked = len(now.evaluations) > 0, bool(wanted.get("domains") or wanted.get("target_rows"))
     if now.job.active:
         if scored:
             return "Every domain was scored before the first step; it is scored again after the last."

@@ -40,6 +40,11 @@ def remember(key: str, drawn: Drawn) -> None:
     st.session_state[_DRAWN] = (key, _others(), drawn)
 
 
+def forget() -> None:
+    """Nothing was drawn before."""
+    st.session_state.pop(_DRAWN, None)
+
+
 def slid(key: str) -> Drawn | None:
     """What the bars are to show where nothing was moved since but the slider of N, known before any choice is drawn."""
     before, others, drawn = st.session_state.get(_DRAWN, ("", (), None))

@@ -35,6 +35,7 @@ from pages.parts.transfer_choices import (
     choose_outcome,
     choose_power,
     choose_score,
+    forget,
     remember,
     slid,
 )
@@ -126,8 +127,9 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
     if early is None:
         with left:
             draw_bars(scored, choice, order, stored)
-    elif early != Drawn(choice, order):
-        st.rerun(scope="fragment")
+    elif early != Drawn(choice, order):  # a choice was not what the session said
+        forget()
+        st.rerun()
     remember(stored.key, Drawn(choice, order))
     held = hold(scored, actual, choice) if actual is not None else None
     with right:
