@@ -54,7 +54,8 @@ def test_it_fits_and_axe_finds_nothing_serious(
     expect(page.locator(chart("transfer_bars"))).to_be_visible()
     if state != "prediction":
         expect(page.locator(chart("transfer_scatter"))).to_be_visible()
-        expect(page.locator("h1")).to_contain_text("without")
+        expect(page.locator("h1")).to_contain_text("Spearman")
+        expect(page.get_by_text("Pearson r = ").first).to_contain_text("without")
     else:
         expect(page.get_by_text("Nothing happened yet")).to_be_visible()
     too_wide = page.evaluate(
