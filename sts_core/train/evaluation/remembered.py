@@ -32,8 +32,8 @@ def score_or_recall(
 
     `how` is the device and the number format.
     """
-    places = {name: _place(info, how, metrics, name, asked) for name, asked in prepared.asked.items()}
-    new = missing(info, how, prepared, metrics)
+    places = _places(info, how, prepared, metrics)
+    new = _not_at(places, prepared)
     if new.asked:
         scored = score_rows(load(), new, metrics, watch, phase)
         for name in new.asked:
@@ -47,14 +47,15 @@ def score_or_recall(
 
 def missing(info: ModelInfo, how: tuple[str, str], prepared: Prepared, metrics: Sequence[str]) -> Prepared:
     """The sets that this model was not scored on yet."""
-    return Prepared(
-        {
-            name: asked
-            for name, asked in prepared.asked.items()
-            if not (_place(info, how, metrics, name, asked) / FILE).is_file()
-        },
-        {},
-    )
+    return _not_at(_places(info, how, prepared, metrics), prepared)
+
+
+def _not_at(places: dict[str, Path], prepared: Prepared) -> Prepared:
+    return Prepared({name: own for name, own in prepared.asked.items() if not (places[name] / FILE).is_file()}, {})
+
+
+def _places(info: ModelInfo, how: tuple[str, str], prepared: Prepared, metrics: Sequence[str]) -> dict[str, Path]:
+    return {name: _place(info, how, metrics, name, asked) for name, asked in prepared.asked.items()}
 
 
 def _place(info: ModelInfo, how: tuple[str, str], metrics: Sequence[str], name: str, asked: list[Asked]) -> Path:
