@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from benchmarks.pages_under_load import own_cache, quantile, served, table_of
+from benchmarks.pages_under_load import machine, own_cache, quantile, served, table_of
 from benchmarks.person import FLAGS, PATIENCE, Person, Took, headline
 from sts_core.results import labels
 from sts_core.results.folder import DOMAIN_SUMS, RAW, TARGET, TARGET_SUMS, Result, write_result
@@ -49,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     with own_cache() as cache:
         make(cache, asked.features, asked.seed)
-        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, "
-              f"seed {asked.seed}, load before it {os.getloadavg()[0]:.2f}; {asked.features:,} features\n")  # fmt: skip
+        print(f"{machine(asked.seed)}; {asked.features:,} features\n")
         with sync_playwright() as playwright, served(cache) as (url, _):
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             took = click_around(chromium, url, asked.rounds, asked.seed)

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--opens", type=int, default=10, help="how often the runs' page is opened")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, seed {asked.seed}, "
-          f"load before it {os.getloadavg()[0]:.2f}\n")  # fmt: skip
+    print(f"{machine(asked.seed)}\n")
     held = True
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
@@ -127,6 +127,16 @@ def with_many_runs(chromium: Browser, asked: argparse.Namespace) -> bool:
             table_of(took)
             later = [one.milliseconds for one in took if "title" in one.what and "ever" not in one.what]
             return quantile(later, 0.95) <= GOAL_OPEN
+
+
+def machine(seed: int) -> str:
+    """Where and when, how busy it was before, and how fast it is at what a page costs: plain Python."""
+    busy = os.getloadavg()[0]
+    turns = min(timeit.repeat("total = 0\nfor turn in range(1_000_000): total += turn", number=1, repeat=5))
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores, {platform.machine()}, seed {seed}, load "
+        f"before it {busy:.2f}; a Python loop of a million turns takes {1000 * turns:.0f} ms"
+    )
 
 
 def table_of(took: Sequence[Took]) -> float:

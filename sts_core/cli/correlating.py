@@ -111,7 +111,6 @@ def _paper_filters(filters: list[str]) -> list[str]:
 
 def _given(actual: list[str] | None, paper: list[str] | None) -> list[Given]:
     """What to read: one source, or one for each of the paper's models."""
-    from sts_core.jobs.folder import ID, RESULT, locate
     from sts_core.results.actual import PAPER as PREFIX
 
     places = list(actual or ())
@@ -129,8 +128,21 @@ def _given(actual: list[str] | None, paper: list[str] | None) -> list[Given]:
         places = [part.strip() for part in places[0].split(",")]
     if len(places) > 2:
         raise UserError(f"--actual is given {len(places)} times", "Name one source, or two files: before, then after.")
-    found = [locate(place) / RESULT if ID.fullmatch(place) and not Path(place).exists() else place for place in places]
-    return [Path(found[0]) if len(found) == 1 else [Path(place) for place in found]]
+    found = [_place(place) for place in places]
+    return [found[0] if len(found) == 1 else found]
+
+
+def _place(name: str) -> Path:
+    """A file or folder, outcomes imported under this name, or what came of a job that is named by its id or a part."""
+    from sts_core.jobs.folder import ID, RESULT, locate, meant
+    from sts_core.results import imported
+
+    if Path(name).exists() or imported.find(name) is not None:
+        return Path(name)
+    if ID.fullmatch(job := meant(name)):
+        return locate(job) / RESULT
+    missing = f"There is no file, no run and nothing imported called {name}"
+    raise UserError(missing, "Check it; `sts jobs` lists runs with their ids.")
 
 
 def _checked(actual: Actual) -> Actual:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sts_core.figures.frame import add_words, frame, short
+from sts_core.figures.frame import drawn as whole
+from sts_core.figures.frame import frame, short, words
 from sts_core.figures.numbers import count, number, percent
-from sts_core.figures.theme import TOKENS, Mode, blend, template
+from sts_core.figures.theme import TOKENS, Mode, blend
 
 HEIGHT, LEFT = 300, 66
 """Pixels of the plot itself, and of its left axis."""
@@ -30,82 +32,79 @@ def shift_scatter(
 
     `drawn` is a closed line (in logarithms) that the rows were chosen with.
     """
-    figure = go.Figure(layout={"template": template(mode)})
-    _add_cloud(figure, cells, mode)
-    _add_rows(figure, rows, mode)
+    traces = [_cloud(cells, mode), *_triangles(rows, mode)]
+    ink = {"color": TOKENS[mode].ink, "width": 1.2, "dash": "dot"}
     if drawn:
         around = [*drawn, drawn[0]]
-        figure.add_scatter(
-            x=[10**x for x, _ in around], y=[10**y for _, y in around], mode="lines", hoverinfo="skip",
-            line={"color": TOKENS[mode].ink, "width": 1.2, "dash": "dot"}, name="drawn",
-        )  # fmt: skip
+        traces.append({
+            "type": "scatter", "x": [10**x for x, _ in around], "y": [10**y for _, y in around], "mode": "lines",
+            "hoverinfo": "skip", "line": ink, "name": "drawn",
+        })  # fmt: skip
     framed = frame(title, caption)
-    figure.update_layout(
-        height=framed.top + HEIGHT + framed.bottom,
-        margin={"l": LEFT, "r": 12, "t": framed.top, "b": framed.bottom},
-        dragmode="lasso",
-        newselection={"line": {"color": TOKENS[mode].ink, "width": 1.2, "dash": "dot"}},
-    )
-    axis = {"type": "log", "fixedrange": True, "dtick": 1, "zeroline": False}
-    figure.update_xaxes(
-        **axis, range=_range(cells["x"]), exponentformat="power",
-        title={"text": "share of tokens it fires on (log)", "standoff": 6}, tickformat="~%",
-    )  # fmt: skip
-    figure.update_yaxes(
-        **axis, range=_range(cells["y"]), automargin=False, exponentformat="power",
-        title={"text": "shift (log)", "standoff": 4},
-    )  # fmt: skip
-    add_words(figure, framed, LEFT, mode)
-    return figure
+    axis = {"type": "log", "fixedrange": True, "dtick": 1, "zeroline": False, "exponentformat": "power"}
+    layout = {
+        "height": framed.top + HEIGHT + framed.bottom,
+        "margin": {"l": LEFT, "r": 12, "t": framed.top, "b": framed.bottom},
+        "dragmode": "lasso",
+        "newselection": {"line": ink},
+        "xaxis": {
+            **axis, "range": _range(cells["x"]), "tickformat": "~%",
+            "title": {"text": "share of tokens it fires on (log)", "standoff": 6},
+        },
+        "yaxis": {
+            **axis, "range": _range(cells["y"]), "automargin": False, "title": {"text": "shift (log)", "standoff": 4},
+        },
+    }  # fmt: skip
+    return whole(traces, layout, words(framed, LEFT, mode), mode)
 
 
-def _add_cloud(figure: go.Figure, cells: pd.DataFrame, mode: Mode) -> None:
+def _cloud(cells: pd.DataFrame, mode: Mode) -> dict[str, Any]:
     """Every cell that holds a feature, the darker the more."""
     tokens = TOKENS[mode]
-    figure.add_scatter(
-        x=10 ** cells["x"].to_numpy(float),
-        y=10 ** cells["y"].to_numpy(float),
-        mode="markers",
-        marker={
-            "symbol": "square",
-            "size": 5,
-            "color": np.log1p(cells["many"].to_numpy(float)),
-            "cmin": 0,
+    many = cells["many"].to_numpy(float)
+    return {
+        "type": "scatter", "mode": "markers", "name": "all features",
+        "x": 10 ** cells["x"].to_numpy(float), "y": 10 ** cells["y"].to_numpy(float),
+        "marker": {
+            "symbol": "square", "size": 5, "color": np.log1p(many), "cmin": 0,
             "colorscale": [[at, blend(tokens.muted, tokens.paper, 0.18 + 0.6 * at)] for at in (0, 1)],
         },
-        hovertext=[f"{count(n)} {'feature' if n == 1 else 'features'} about here" for n in cells["many"]],
-        hoverinfo="text",
-        unselected={"marker": {"opacity": 1}},
-        name="all features",
-    )
+        "hovertext": [f"{count(n)} {'feature' if n == 1 else 'features'} about here" for n in cells["many"].tolist()],
+        "hoverinfo": "text", "unselected": {"marker": {"opacity": 1}},
+    }  # fmt: skip
 
 
-def _add_rows(figure: go.Figure, rows: pd.DataFrame, mode: Mode) -> None:
+def _triangles(rows: pd.DataFrame, mode: Mode) -> list[dict[str, Any]]:
+    """The features of the table: up where demonstrations raise one, down where they lower it."""
     tokens = TOKENS[mode]
     seen = rows[(rows["density"] > 0) & (rows["shift_icl"] > 0)]
     up = seen["signed_icl"] >= 0
-    for way, color, symbol in ((up, tokens.rise, "triangle-up"), (~up, tokens.fall, "triangle-down")):
+    found = []
+    for name, way, color, symbol in (
+        ("raised", up, tokens.rise, "triangle-up"), ("lowered", ~up, tokens.fall, "triangle-down"),
+    ):  # fmt: skip
         part = seen[way]
-        figure.add_scatter(
-            x=part["density"].tolist(),
-            y=part["shift_icl"].tolist(),
-            mode="markers",
-            marker={"color": color, "symbol": symbol, "size": 9, "line": {"width": 1, "color": tokens.paper}},
-            customdata=part["feature"].tolist(),
-            hovertext=[_hover(row) for row in part.to_dict("records")],
-            hoverinfo="text",
-            unselected={"marker": {"opacity": 0.9}},
-            name="raised" if symbol == "triangle-up" else "lowered",
-        )
+        found.append({
+            "type": "scatter", "mode": "markers", "name": name,
+            "x": part["density"].tolist(), "y": part["shift_icl"].tolist(),
+            "marker": {"color": color, "symbol": symbol, "size": 9, "line": {"width": 1, "color": tokens.paper}},
+            "customdata": part["feature"].tolist(), "hovertext": [_hover(*row) for row in _told(part)],
+            "hoverinfo": "text", "unselected": {"marker": {"opacity": 0.9}},
+        })  # fmt: skip
+    return found
 
 
-def _hover(row: dict[str, object]) -> str:
-    label = row.get("label")
+def _told(rows: pd.DataFrame) -> Iterator[tuple[int, object, float, float, str]]:
+    labels = rows["label"] if "label" in rows else pd.Series([None] * len(rows))
+    columns = (rows["feature"], labels, rows["shift_icl"], rows["density"], rows["strongest"])
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _hover(feature: int, label: object, shift: float, density: float, strongest: str) -> str:
     named = f" “{escape(short(label, 48), quote=False)}”" if isinstance(label, str) and label else ""
-    values = [float(str(row[name])) for name in ("shift_icl", "density")]
     return (
-        f"<b>feature {row['feature']}</b>{named}<br>shift {number(values[0])}, fires on {percent(values[1])} of tokens"
-        f"<br>strongest in {escape(str(row['strongest']), quote=False)}"
+        f"<b>feature {feature}</b>{named}<br>shift {number(shift)}, fires on {percent(density)} of tokens"
+        f"<br>strongest in {escape(str(strongest), quote=False)}"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +95,8 @@ class Features:
     count: int
     tokens: int
     """Tokens looked at in all sets: the denominator of every density."""
+    _named: dict[int, tuple[pd.DataFrame | None, pa.Table]] = field(default_factory=dict, repr=False)
+    """The labels that were asked with last, and the same as the database reads them fastest."""
 
     def share_in(self, domain: str) -> float | None:
         """The share of all features that fire in a domain, that are strongest in this one."""
@@ -144,13 +146,22 @@ class Features:
         column, _, way = by.partition(" ")
         where, values = _conditions(question)
         with self.connection.cursor() as cursor:
-            cursor.register("given", _labels(labels))
+            cursor.register("given", self._given(labels))
             cursor.execute(
                 f"""create temp table chosen as select feature, density, shift_icl, {column} as ordered
                 from features left join given using (feature) where {" and ".join([kept, *where])}""",
                 values,
             )
             yield cursor, f"isnan(ordered), ordered {way}, feature"
+
+    def _given(self, labels: pd.DataFrame | None) -> pa.Table:
+        """Labels as a table of Arrow's: made once of each table of them, which nobody changes."""
+        kept = self._named.get(id(labels))
+        if kept is None or kept[0] is not labels:
+            kept = (labels, pa.Table.from_pandas(_labels(labels), preserve_index=False))
+            self._named.clear()
+            self._named[id(labels)] = kept
+        return kept[1]
 
 
 _FIRST = """

@@ -308,6 +308,7 @@ def test_a_job_is_named_by_its_id(planted: Path, own_cache: Path, capsys: Any) -
         grown = [row._replace(value=row.value + len(row.set) * (phase == AFTER)) for row in rows]
         write_rows(own_cache / "jobs" / name / "result", phase, grown)
     told = json.loads(run(capsys, planted, "--actual", name, "--json"))
+    assert told == json.loads(run(capsys, planted, "--actual", name[-6:], "--json"))
     assert told["metric"] == "nll"
     assert {point["domain"]: point["harm"] for point in told["points"]} == {domain: len(domain) for domain in DOMAINS}
     with pytest.raises(UserError, match="no job"):
