@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
 
+SIGNS_A_TOKEN = 40
+"""Of a text, no more than so many signs for each token there is room for need be tokenised: the rest cannot fit."""
 _STAND_IN = "qzSTANDINqz{}qz"
 _PLAIN_QUESTION, _PLAIN_ANSWER, _PLAIN_GAP = "Question: ", "\nAnswer:", "\n\n"
 
@@ -153,4 +155,8 @@ def _tokens_inside(offsets: list[tuple[int, int]], start: int, end: int) -> list
 
 def is_unicode(text: str) -> bool:
     """False for lone surrogates, which no tokenizer can encode."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

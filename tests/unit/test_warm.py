@@ -216,7 +216,7 @@ def test_a_failed_job_is_resumed_while_the_process_stays() -> None:
 
 
 def test_it_goes_home_when_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STS_WARM_MINUTES", "0.005")
+    monkeypatch.setenv("STS_WARM_MINUTES", "0.05")  # shorter, it could be gone before anybody looked
     found = warm.begin()
     until(lambda: created(found.pid) is None, "it goes home")
     assert not (cache() / warm.NOTE).exists()

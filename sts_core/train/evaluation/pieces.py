@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sts_core.text.prompts import Prompter, is_unicode
+from sts_core.text.prompts import SIGNS_A_TOKEN, Prompter, is_unicode
 from sts_core.train.evaluation.sets import EvalSet, Question
 
 
@@ -68,6 +68,8 @@ class Writer:
             return "not valid Unicode"
         if not all(wanted):
             return "an empty option"
+        if sum(map(len, turns)) > self._context * SIGNS_A_TOKEN:
+            return "too long"
         # Options differ in words alone: what the template does to one it does to all; the gold one is tried.
         tried = [question.gold, *wanted[len(question.letters) :]]
         if not all(self._prompter.passes([*turns, text]) for text in tried):

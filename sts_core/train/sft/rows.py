@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from sts_core.errors import UserError
 from sts_core.fingerprint import sha256_file
-from sts_core.text.prompts import Prompter
+from sts_core.text.prompts import SIGNS_A_TOKEN, Prompter
 from sts_core.text.sides import held_out, split
 from sts_core.text.sources import Row, Rows, locate, read_rows
 from sts_core.train.mixture.manifest import Mixture, folder_of, read_mixture
@@ -25,8 +25,6 @@ from sts_core.train.sft.spec import SetSpec, SftSpec
 
 IGNORED = -100
 """The label of a token that is not learned."""
-_SIGNS_A_TOKEN = 40
-"""Of a text, no more than so many signs for each allowed token are tokenised: the others would be cut anyway."""
 
 
 class TrainingRow(NamedTuple):
@@ -186,7 +184,7 @@ class Encoder:
 
     def encode(self, row: Row, answer: str) -> Encoded | str:
         """The row, or the reason why it cannot be trained on."""
-        most = self._limit * _SIGNS_A_TOKEN
+        most = self._limit * SIGNS_A_TOKEN
         if len(answer) > most:
             return "answer longer than max_tokens"
         question = row.question[-most:]
