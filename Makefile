@@ -34,10 +34,11 @@ help:
 app: .venv/.ready
 	@exec $(STS) app --port '$(PORT)' --host '$(HOST)'
 
-# Two files of tests at a time, which halves the wait; what is clicked in a browser is timed, and has the machine alone.
+# Two files of tests at a time, which halves the wait, in their own order: files of few long tests would else come last,
+# one alone at the end. What is clicked in a browser is timed, and has the machine alone.
 test: lint browser
 	$(call timed,embedded bundle,$(STS) demo fetch)
-	$(call timed,unit and page tests,$(PY) -m pytest -n 2 --dist loadfile tests/unit tests/pages)
+	$(call timed,unit and page tests,$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit tests/pages)
 	$(call timed,browser tests,$(PY) -m pytest tests/browser)
 
 lint: .venv/.dev
