@@ -22,7 +22,7 @@ from pages.parts.style import mode
 from sts_core.errors import UserError
 from sts_core.figures.mixture import Panel, change_panels
 from sts_core.figures.mixture_words import PANEL_AXES, effect_headline, effect_rest, mixture_name, pairing_words
-from sts_core.figures.numbers import count, signed, with_error
+from sts_core.figures.numbers import column_decimals, count, signed, with_error
 from sts_core.figures.run_words import changes_axis
 from sts_core.figures.words import target_name
 from sts_core.jobs.differences import differences
@@ -191,7 +191,8 @@ def _draw_table(found: Sequence[Mixed], metric: str) -> None:
     columns = {}
     for mixed in found:
         rows = [*([mixed.target] if mixed.target else []), *mixed.domains]
-        columns[f"{mixed.with_it} − {mixed.without}"] = {one.domain: _difference(one) for one in rows}
+        places = column_decimals([one.difference for one in rows], [one.se for one in rows])
+        columns[f"{mixed.with_it} − {mixed.without}"] = {one.domain: _difference(one, places) for one in rows}
     table = pd.DataFrame(columns).rename_axis("Domain")
     axis = changes_axis(metric)
     st.caption(plain(f"What mixing in changed, ± 1 s.e.: {axis[:1].lower()}{axis[1:]}."))
@@ -211,6 +212,6 @@ def _draw_table(found: Sequence[Mixed], metric: str) -> None:
     )  # fmt: skip
 
 
-def _difference(one: Effect) -> str:
+def _difference(one: Effect, places: int) -> str:
     plus = "+" if one.difference > 0 else ""
-    return f"{plus}{with_error(one.difference, one.se)}" if one.se is not None else signed(one.difference)
+    return f"{plus}{with_error(one.difference, one.se, places)}" if one.se is not None else signed(one.difference)

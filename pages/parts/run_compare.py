@@ -13,7 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.mixture_compare import compare_mixtures
 from pages.parts.mixture_launch import data_name
 from pages.parts.run_data import Run
-from sts_core.figures.numbers import DASH, count, number, percent, with_error
+from sts_core.figures.numbers import DASH, column_decimals, count, number, percent, with_error
 from sts_core.jobs.differences import differences
 
 
@@ -62,8 +62,9 @@ def _changes(runs: Sequence[Run], names: Sequence[str]) -> pd.DataFrame:
     columns = {}
     for run, name in zip(runs, names, strict=True):
         rows = pd.concat([run.target_changes("nll"), run.changes("nll")])
+        places = column_decimals(rows["value"], rows["se"])
         columns[name] = {
-            str(domain): with_error(value, se)
+            str(domain): f"{'+' if value > 0 else ''}{with_error(value, se, places)}"
             for domain, value, se in zip(rows["domain"], rows["value"], rows["se"], strict=True)
         }
         overlap = run.overlap()

@@ -15,7 +15,18 @@ from pages.parts.messages import told
 from pages.parts.progress import amounts, cancel_button
 from pages.parts.run_data import K, Run, run
 from sts_core.figures import run_words
-from sts_core.figures.numbers import DASH, count, day, duration, number, percent, signed, size, with_error
+from sts_core.figures.numbers import (
+    DASH,
+    column_decimals,
+    count,
+    day,
+    duration,
+    fixed,
+    number,
+    percent,
+    size,
+    with_error,
+)
 from sts_core.jobs.folder import RESULT, Job
 from sts_core.spec_file import to_toml
 
@@ -176,20 +187,19 @@ def _not_scored(now: Run) -> str:
 
 def _before_after(now: Run, metric: str) -> list[dict[str, str]]:
     rows = now.evaluations[now.evaluations["metric"] == metric]
+    places = column_decimals(rows["value"], rows["se"])
     found = []
     for domain in dict.fromkeys(rows["domain"]):
         own = rows[rows["domain"] == domain].set_index("phase")
         told_of = {phase: own.loc[phase] for phase in ("before", "after", "change") if phase in own.index}
-        found.append(
-            {
-                "Domain": domain,
-                **{
-                    label: with_error(told_of[phase]["value"], told_of[phase]["se"]) if phase in told_of else DASH
-                    for phase, label in (("before", "Before"), ("after", "After"))
-                },
-                "Change": signed(told_of["change"]["value"]) if "change" in told_of else DASH,
-            }
-        )
+        line = {"Domain": domain}
+        for phase, label in (("before", "Before"), ("after", "After")):
+            one = told_of.get(phase)
+            line[label] = DASH if one is None else with_error(one["value"], one["se"], places)
+        change = told_of.get("change")
+        plus = "+" if change is not None and change["value"] > 0 else ""
+        line["Change"] = DASH if change is None else f"{plus}{fixed(change['value'], places)}"
+        found.append(line)
     return found
 
 
