@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.escape import plain
+from sts_core.figures.frame import short
 from sts_core.figures.numbers import count
 from sts_core.store.results import Stored
 
@@ -30,7 +31,7 @@ def chosen_feature(stored: Stored, features: int) -> int | None:
     number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 10 else None
     if asked and (number is None or number >= features):
         choices = f"Choose one from 0 to {count(features - 1)}."
-        st.warning(f"There is no feature {plain(asked[:20])} in this SAE. {choices}", icon=":material/link_off:")
+        st.warning(f"There is no feature {plain(short(asked, 20))} in this SAE. {choices}", icon=":material/link_off:")
     feature = number if asked else None if st.session_state.get(_STAYED) else before
     if feature is None or feature >= features or (sae != stored.sae and feature == before):
         choose_feature(stored, None)

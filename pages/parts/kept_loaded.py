@@ -17,11 +17,11 @@ def kept_loaded() -> None:
     if standing is None:
         return
     loaded = list(dict.fromkeys(Path(name).name for name in standing.get("loaded", [])))
-    what = f"Kept loaded: {plain(' · '.join(loaded))}" if loaded else "A process waits to load a model"
-    words = [what]
+    left = standing.get("seconds_left")
+    idle = "A process is there to keep a model loaded" if left is None else "A process waits to load a model"
+    words = [f"Kept loaded: {plain(' · '.join(loaded))}" if loaded else idle]
     if "bytes" in standing:
         words.append(f"{size(standing['bytes'])} of memory")
-    left = standing.get("seconds_left")
     words.append("at work" if left is None else f"goes home in {duration(left)} unless it is asked something")
     with st.container(horizontal=True, vertical_alignment="center", key="kept_loaded", gap="small"):
         st.caption(f":material/local_fire_department: {'; '.join(words)}.")

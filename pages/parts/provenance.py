@@ -9,8 +9,7 @@ import streamlit as st
 
 from pages.parts.choices import as_toml
 from pages.parts.escape import plain
-from pages.parts.feature_data import tested_runs
-from pages.parts.selection import KEY_HEAD, Selection
+from pages.parts.selection import Selection
 from sts_core.figures.numbers import DASH, count, day, duration
 from sts_core.results import Result
 from sts_core.store.results import Stored
@@ -41,15 +40,6 @@ def origin(selection: Selection) -> None:
                 color="orange",
                 help="The figures show what was measured. Measure again to see them for the settings above.",
             )
-
-
-def outcome_link(stored: Stored) -> None:
-    """Where a fine-tune was held against this prediction: the way to what came of it."""
-    if tested_runs(stored.key):
-        st.page_link(
-            "pages/views/transfer.py", label="What really happened", icon=":material/moving:",
-            query_params={"result": stored.key[:KEY_HEAD]},
-        )  # fmt: skip
 
 
 def provenance(result: Result, stored: Stored) -> None:

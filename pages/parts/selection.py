@@ -14,6 +14,7 @@ import streamlit as st
 from pages.parts.choices import DEFAULTS, choices_from, same_choice, spec_from
 from pages.parts.escape import plain
 from sts_core.errors import UserError
+from sts_core.figures.frame import short
 from sts_core.results import Result
 from sts_core.store.results import Stored, listing
 
@@ -91,7 +92,7 @@ def _remembered(stored: list[Stored]) -> Stored | None:
     before = st.session_state.get(_SHOWN, "")
     found = _matching(stored, asked) or _matching(stored, before) or (stored[0] if stored else None)
     if asked and found is not None and not found.key.startswith(asked):
-        words = f"The result {plain(asked[:20])} of this link is not here; another one is shown."
+        words = f"The result {plain(short(asked, 20))} of this link is not here; another one is shown."
         st.session_state[LINK_TOLD] = words
     return found
 

@@ -21,6 +21,7 @@ from pages.parts.feature_data import tested_runs
 from pages.parts.messages import show_error
 from pages.parts.uploads import MOST_MB, uploads
 from sts_core.errors import UserError
+from sts_core.figures.frame import short
 from sts_core.figures.numbers import count
 from sts_core.folders import atomic_write, ensure
 from sts_core.jobs.folder import marked, result_folder
@@ -81,7 +82,7 @@ def choose_actual(found: Mapping[str, Source]) -> str:
     asked = st.query_params.get(_QUERY, usual)
     if asked not in (NOTHING, *found):
         # The link stays, for taking it away makes "back" a loop; so it is told for as long as it is there.
-        words = f"What this link tells of, {plain(asked[:40])}, is not here; something else is shown."
+        words = f"What this link tells of, {plain(short(asked, 40))}, is not here; something else is shown."
         st.markdown(f":orange[:material/link_off: {words}]", width=330)
         asked = usual
     st.session_state[_FIELD] = asked

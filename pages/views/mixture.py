@@ -13,7 +13,8 @@ from pages.parts.mixture_figures import choose_domains, draw_allocation
 from pages.parts.mixture_made import made_here
 from pages.parts.mixture_order import order
 from pages.parts.mixture_rows import show_rows
-from pages.parts.provenance import origin, outcome_link, provenance
+from pages.parts.outcome import outcome_link
+from pages.parts.provenance import origin, provenance
 from pages.parts.selection import Selection
 from pages.parts.transfer_data import vectors
 from sts_core.errors import UserError

@@ -13,8 +13,9 @@ from pages.parts.escape import plain
 from pages.parts.feature_data import times_tested
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
+from pages.parts.outcome import outcome_link
 from pages.parts.preflight import preflight
-from pages.parts.provenance import line, origin, outcome_link, provenance
+from pages.parts.provenance import line, origin, provenance
 from pages.parts.report_button import report_button
 from pages.parts.selection import Selection
 from pages.parts.style import mode

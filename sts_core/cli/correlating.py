@@ -137,11 +137,13 @@ def _place(name: str) -> Path:
     from sts_core.jobs.folder import ID, RESULT, locate, meant
     from sts_core.results import imported
 
+    if not name.strip():
+        raise UserError("--actual is empty", "Name a CSV, a pair, a run's folder or id, or paper.")
     if Path(name).exists() or imported.find(name) is not None:
         return Path(name)
     if ID.fullmatch(job := meant(name)):
         return locate(job) / RESULT
-    missing = f"There is no file, no run and nothing imported called {name}"
+    missing = f"There is no file, no run and nothing imported called {name!r}"
     raise UserError(missing, "Check it; `sts jobs` lists runs with their ids.")
 
 

@@ -133,7 +133,7 @@ def create(order: Mapping[str, Any], status: Mapping[str, Any]) -> Path:
 def locate(job_id: str) -> Path:
     """The folder of a job by its id."""
     if not ID.fullmatch(job_id) or not (folder := folders.job(job_id)).is_dir():
-        raise UserError(f"There is no job {job_id!r}", "`sts jobs` lists those there are.")
+        raise UserError(f"There is no job {job_id[:60]!r}", "`sts jobs` lists those there are.")
     return folder
 
 

@@ -8,6 +8,8 @@ from sts_core.progress import Progress
 
 WINDOW = 15.0
 """Seconds looked back: long enough to smooth batches of unequal length, short enough to follow a change."""
+_FEWEST = 5
+"""Steps looked back at least, however long they take: one slow step is no new pace."""
 _SHORTEST = 1.0
 """Seconds that must be seen before anything is said: the first steps are no measure of those that follow."""
 
@@ -27,7 +29,7 @@ class Pace:
             self._unit = step.unit
         self._seen.append((at, step.done))
         # The newest step at or beyond the window's edge stays, so the window is always spanned.
-        while len(self._seen) > 2 and self._seen[1][0] <= at - self._window:
+        while len(self._seen) > _FEWEST + 1 and self._seen[1][0] <= at - self._window:
             self._seen.popleft()
         first_at, first_done = self._seen[0]
         if at - first_at < _SHORTEST or step.done <= first_done:

@@ -85,6 +85,9 @@ def read_actual(given: Given, metric: str | None = None) -> Actual:
         raise UserError("An actual change is one file or folder, or two of them", "Give before, then after.")
     if len(places) == 1:
         return _from_place(imported.place_of(places[0]), metric)
+    if whole := next((place for place in places if (place / FILE).is_file()), None):
+        name = whole.parent.name if whole.name == RESULT else whole.name
+        raise UserError(f"{name} holds before and after by itself", "Name it alone; or two files, before and after.")
     return _actual(read_outcomes(*places), metric, f"{places[0].name} → {places[1].name}", None)
 
 

@@ -146,7 +146,7 @@ def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{path.name}, line {number} is not valid JSON: {error}", "Mend or remove that line."
+                f"{path.name}, line {number} is not valid JSON: {_why(error)}", "Mend or remove that line."
             ) from None
         if not isinstance(record, dict):
             raise UserError(
@@ -156,6 +156,10 @@ def _read_lines(path: Path, text: str) -> list[dict[str, Any]]:
     return records
 
 
+def _why(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
 def _read_json(path: Path, text: str) -> list[dict[str, Any]]:
     if not text.strip():
         return []
@@ -163,7 +167,7 @@ def _read_json(path: Path, text: str) -> list[dict[str, Any]]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path.name} is not valid JSON: {error}", "Mend the file; one record a line belongs in .jsonl."
+            f"{path.name} is not valid JSON: {_why(error)}", "Mend the file; one record a line belongs in .jsonl."
         ) from None
     if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
         raise UserError(f"{path.name} is not a list of JSON objects", 'Write [{"question": …}, …], or use .jsonl.')

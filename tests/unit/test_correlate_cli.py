@@ -309,6 +309,8 @@ def test_a_job_is_named_by_its_id(planted: Path, own_cache: Path, capsys: Any) -
         write_rows(own_cache / "jobs" / name / "result", phase, grown)
     told = json.loads(run(capsys, planted, "--actual", name, "--json"))
     assert told == json.loads(run(capsys, planted, "--actual", name[-6:], "--json"))
+    with pytest.raises(UserError, match="before and after by itself"):
+        run(capsys, planted, "--actual", name, "--actual", name)
     assert told["metric"] == "nll"
     assert {point["domain"]: point["harm"] for point in told["points"]} == {domain: len(domain) for domain in DOMAINS}
     with pytest.raises(UserError, match="no job"):
@@ -320,6 +322,7 @@ def test_a_job_is_named_by_its_id(planted: Path, own_cache: Path, capsys: Any) -
     [
         ([], "not given"),
         (["--actual", "nowhere.csv"], "no file"),
+        (["--actual", ""], "is empty"),
         (["--actual", "a", "--actual", "b", "--actual", "c"], "3 times"),
         (["--actual", "OWN", "--filter", "paper9"], "no filter 'paper9'"),
         (["--actual", "OWN", "--n", "5", "--ranks", "1:2"], "two choices"),

@@ -166,6 +166,17 @@ def test_pace_of_random_steps_is_exact_over_its_window() -> None:
             assert rate == pytest.approx((done - first[1]) / (at - first[0]))
 
 
+def test_one_slow_step_among_long_ones_is_no_new_pace() -> None:
+    pace, at = Pace(), 0.0
+    for step in range(20):
+        at += 100 if step == 18 else 20  # each longer than the window
+        rate, left = pace.see(Progress("training", step, 60, "steps"), at)
+        if step > 6:
+            assert rate is not None
+            assert 1 / 37 < rate < 1 / 19, "a fifth of the pace for one step, a little less over five"
+    assert left == pytest.approx((60 - 19) / rate)
+
+
 def test_progress_is_written_a_few_times_a_second_and_every_stage_at_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

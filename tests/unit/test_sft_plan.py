@@ -86,10 +86,12 @@ def test_a_row_of_ten_megabytes_costs_its_beginning_alone(model: Path, tmp_path:
     rows = changed()
     for row in rows[::4]:
         row["question"] = "apple river " * 900_000 + row["question"]
-    found = plan(spec_of(model, tiny.write_rows(tmp_path / "rows.jsonl", rows)))["rows"]
+    told = plan(spec_of(model, tiny.write_rows(tmp_path / "rows.jsonl", rows)))
+    found = told["rows"]
     assert found["shortened"] > 0
     assert found["longest"] == 256
     assert found["dropped"] == {}
+    assert any("not evaluated (too long: " in warning for warning in told["warnings"])
 
 
 def test_what_is_odd_but_no_refusal_is_a_warning(model: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Writer:
             return "not valid Unicode"
         if not all(wanted):
             return "an empty option"
-        if sum(map(len, turns)) > self._context * SIGNS_A_TOKEN:
+        if sum(map(len, turns)) + max(map(len, wanted)) > self._context * SIGNS_A_TOKEN:
             return "too long"
         # Options differ in words alone: what the template does to one it does to all; the gold one is tried.
         tried = [question.gold, *wanted[len(question.letters) :]]

@@ -56,6 +56,8 @@ class Costs(NamedTuple):
     checkpoints: int
     measured: bool
     """Whether the rates are this machine's own."""
+    unasked: dict[str, dict[str, int]]
+    """A set's name -> why some of its questions cannot be asked, and how many."""
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -76,12 +78,13 @@ def costs(
     guess = _FIRST_GUESS[how[0].split(":")[0]] * _GUESSED_FOR / max(parameters, 1) * spec.processes
     train = known[TRAIN] or guess
     reads = train / spec.processes * _CHEAPER[spec.method]
-    before, after = _scored_tokens(spec, info, tokenizer, how)
+    before, after, unasked = _scored(spec, info, tokenizer, how)
     hold = _held_tokens(spec)
     wanted = [TRAIN, *([SCORE] if after else []), *([HOLD] if hold else [])]
     return Costs(
         Part(tokens, train), Part(before, known[SCORE] or reads), Part(after, known[SCORE] or reads),
         Part(hold, known[HOLD] or reads), checkpoints if hold else 0, all(known[kind] for kind in wanted),
+        unasked,
     )  # fmt: skip
 
 
@@ -176,14 +179,16 @@ class Timed:
         self._watch(step)
 
 
-def _scored_tokens(spec: SftSpec, info: ModelInfo, tokenizer: Any, how: tuple[str, str]) -> tuple[int, int]:
-    """Tokens of the scoring before, without what is kept from an earlier run, and after."""
+def _scored(
+    spec: SftSpec, info: ModelInfo, tokenizer: Any, how: tuple[str, str]
+) -> tuple[int, int, dict[str, dict[str, int]]]:
+    """Tokens of the scoring before, without what is kept from an earlier run, and after; what cannot be asked."""
     from sts_core.train.evaluation.remembered import missing
 
     if not spec.evaluate.domains and not spec.evaluate.target_rows:
-        return 0, 0
+        return 0, 0, {}
     prepared = prepare(evaluation_sets(spec).sets, tokenizer, info.context)
-    return missing(info, how, prepared, DEFAULT_METRICS).tokens, prepared.tokens
+    return missing(info, how, prepared, DEFAULT_METRICS).tokens, prepared.tokens, prepared.dropped
 
 
 def _held_tokens(spec: SftSpec) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,7 +117,10 @@ def plan(spec: SftSpec) -> dict[str, Any]:
             "memory_gb": round(_memory_gb(spec, info, sizes, dtype, longest), 2),
             "disk_gb": round(each * (kept + 1) / 1e9, 3),
         },
-        "warnings": rows.warnings + _warnings(spec, total, epochs) + _mixture_warnings(spec, info, rows.mixture),
+        "warnings": [
+            *rows.warnings, *_warnings(spec, total, epochs), *_mixture_warnings(spec, info, rows.mixture),
+            *_unasked(cost.unasked),
+        ],
     }  # fmt: skip
 
 
@@ -156,6 +160,16 @@ def _mixture_warnings(spec: SftSpec, info: ModelInfo, mixture: Mixture | None) -
     if mixture.manifest["answers"].get("from") == MODEL and made_for.get("revision") != info.revision:
         told.append(f"The mixture's answers are those of {made_for.get('name')}, not of {info.name}.")
     return told
+
+
+def _unasked(unasked: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Which questions are not evaluated, and why."""
+    return [
+        f"{name}: {sum(reasons.values()):,} of its questions are not evaluated "
+        f"({', '.join(f'{reason}: {n:,}' for reason, n in reasons.items())})."
+        for name, reasons in unasked.items()
+        if reasons
+    ]
 
 
 def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:

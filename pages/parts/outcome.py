@@ -1,0 +1,38 @@
+"""What became of a prediction here, in a sentence, and the way to the page that says more."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.escape import plain
+from pages.parts.feature_data import tested_runs
+from pages.parts.selection import KEY_HEAD
+from pages.parts.transfer_actual import RUN, read
+from pages.parts.transfer_data import ACT, Choice, compared, correlation, hold, scores, vectors
+from sts_core.errors import UserError
+from sts_core.figures.correlation_words import verdict
+from sts_core.store.results import Stored
+
+
+def outcome_link(stored: Stored) -> None:
+    """Where a fine-tune was held against this prediction: whether the score ranked what happened."""
+    runs = list(tested_runs(stored.key))
+    if not runs:
+        return
+    st.page_link(
+        "pages/views/transfer.py", label=plain(f"What really happened: {_told(stored, runs[0])}"),
+        icon=":material/moving:", query_params={"result": stored.key[:KEY_HEAD]},
+    )  # fmt: skip
+
+
+def _told(stored: Stored, run: str) -> str:
+    """The comparison that was fixed beforehand, of the run that Transfer shows first."""
+    choice = Choice(ACT)
+    try:
+        actual = read(f"{RUN}{run}")
+        held = hold(scores(vectors(str(stored.folder), stored.key), choice, None), actual, choice)
+    except UserError:
+        return "a fine-tune was held against it"
+    if not held.dots:
+        return "a fine-tune of other domains was held against it"
+    return verdict(compared(correlation(held, actual.reliability), choice, actual)).removesuffix(".")
