@@ -19,10 +19,12 @@ def outcome_link(stored: Stored) -> None:
     runs = list(tested_runs(stored.key))
     if not runs:
         return
-    st.page_link(
-        "pages/views/transfer.py", label=plain(f"What really happened: {_told(stored, runs[0])}"),
-        icon=":material/moving:", query_params={"result": stored.key[:KEY_HEAD]},
-    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":material/moving: What really happened: {plain(_told(stored, runs[0]))}.", width="content")
+        st.page_link(
+            "pages/views/transfer.py", label="See it on Transfer", query_params={"result": stored.key[:KEY_HEAD]},
+            width="content",
+        )  # fmt: skip
 
 
 def _told(stored: Stored, run: str) -> str:
