@@ -164,12 +164,13 @@ def _mixture_warnings(spec: SftSpec, info: ModelInfo, mixture: Mixture | None) -
 
 def _unasked(unasked: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Which questions are not evaluated, and why."""
-    return [
-        f"{name}: {sum(reasons.values()):,} of its questions are not evaluated "
-        f"({', '.join(f'{reason}: {n:,}' for reason, n in reasons.items())})."
-        for name, reasons in unasked.items()
-        if reasons
-    ]
+    told = []
+    for name, reasons in unasked.items():
+        many = sum(reasons.values())
+        why = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
+        if many:
+            told.append(f"{name}: {many:,} question{'s are' if many > 1 else ' is'} not evaluated ({why}).")
+    return told
 
 
 def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:
