@@ -93,9 +93,9 @@ def changed_words(changes: pd.DataFrame, metric: str = "nll") -> str:
         return "no domain was measured before and after"
     worse = sum(known(se) and value > 2 * se for value, se in measured)
     better = sum(known(se) and value < -2 * se for value, se in measured)
-    of = f"of {count(len(measured))} domains"
+    of = f"of {count(len(measured))} domain{'s' if len(measured) > 1 else ''}"
     if not worse and not better:
-        return f"no domain {of} changed by more than two standard errors"
+        return f"none {of} changed by more than two standard errors"
     got = f"{count(worse)} {of} got worse" if worse else f"none {of} got worse"
     return f"{got} and {count(better) if better else 'none'} better by more than two standard errors"
 

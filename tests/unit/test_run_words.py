@@ -27,7 +27,7 @@ def standing(
 def test_a_change_counts_from_two_standard_errors_on() -> None:
     table = changes((0.1, 0.02), (0.03, 0.02), (-0.1, 0.02), (-0.04, 0.02), (0.5, math.nan))
     assert changed_words(table) == "1 of 5 domains got worse and 1 better by more than two standard errors"
-    assert changed_words(changes((0.01, 0.02))) == "no domain of 1 domains changed by more than two standard errors"
+    assert changed_words(changes((0.01, 0.02))) == "none of 1 domain changed by more than two standard errors"
     assert changed_words(changes((math.nan, math.nan))) == "no domain was measured before and after"
 
 
