@@ -60,7 +60,7 @@ def test_a_run_is_told_as_far_as_it_has_come() -> None:
     assert "(mean of 10 steps)" in run_headline(averaged._replace(state="running"), NONE, None)
     whole = run_headline(standing(), changes((0.1, 0.02)), Overlap(100, 0.7, "noise", 0.72, False))
     assert whole.startswith("70 of the 100")
-    assert whole.endswith("1 of 1 domains got worse and none better by more than two standard errors.")
+    assert whole.endswith("1 of 1 domain got worse and none better by more than two standard errors.")
 
 
 def test_trouble_is_said_before_anything_is_read() -> None:
