@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 
 from sts_core import folders
 from sts_core.nets import registry
+
+USUAL_LOOP = 0.020
+"""Seconds of a usual processor for an empty Python loop of a million turns."""
 
 TINY = {
     "some-res": {
@@ -122,14 +126,15 @@ def test_the_second_read_takes_the_digest(tiny_registry: list[Path]) -> None:
 
 
 def test_the_digest_of_the_real_registry_is_read_in_30_ms() -> None:
-    """Processor time, the best of five: whatever else the machine does."""
-    taken = []
+    """Processor time, the best of five: whatever else the machine does. A slow processor has as much longer."""
+    taken, turns = [], []
     for _ in range(5):
         registry.read.cache_clear()
         began = time.process_time()
         registry.read()
         taken.append(time.process_time() - began)
-    assert min(taken) <= 0.030
+        turns.append(timeit.timeit("for turn in range(1_000_000): pass", number=1, timer=time.process_time))
+    assert min(taken) <= 0.030 * max(1.0, min(turns) / USUAL_LOOP)
 
 
 def shorter_row(value: dict[str, Any]) -> str:
