@@ -11,6 +11,8 @@ from pages.parts.transfer_actual import RUN, read
 from pages.parts.transfer_data import ACT, Choice, compared, correlation, hold, scores, vectors
 from sts_core.errors import UserError
 from sts_core.figures.correlation_words import verdict
+from sts_core.results.actual import Actual
+from sts_core.results.outcomes.outcome import Outcome
 from sts_core.store.results import Stored
 
 
@@ -28,13 +30,21 @@ def outcome_link(stored: Stored) -> None:
 
 
 def _told(stored: Stored, run: str) -> str:
-    """The comparison that was fixed beforehand, of the run that Transfer shows first."""
-    choice = Choice(ACT)
     try:
         actual = read(f"{RUN}{run}")
-        held = hold(scores(vectors(str(stored.folder), stored.key), choice, None), actual, choice)
+        return _verdict(str(stored.folder), stored.key, tuple(actual.outcomes), actual)
     except UserError:
         return "a fine-tune was held against it"
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _verdict(folder: str, key: str, outcomes: tuple[Outcome, ...], _actual: Actual) -> str:
+    """The comparison that was fixed beforehand, of the run that Transfer shows first.
+
+    Kept, for every choice on Mixture tells it again; `outcomes` is there so that another evaluation is judged anew.
+    """
+    choice = Choice(ACT)
+    held = hold(scores(vectors(folder, key), choice, None), _actual, choice)
     if not held.dots:
         return "a fine-tune of other domains was held against it"
-    return verdict(compared(correlation(held, actual.reliability), choice, actual)).removesuffix(".")
+    return verdict(compared(correlation(held, _actual.reliability), choice, _actual)).removesuffix(".")

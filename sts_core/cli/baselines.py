@@ -92,12 +92,11 @@ def _order(result: Path, given: dict[str, Any]) -> BaselinesOrder:
 
 def _run_folder(name: str) -> str:
     """The folder of a job that is named by its id or a part of it; anything else stays as it is."""
-    from sts_core.jobs.folder import ID, RESULT, locate, meant
+    from sts_core.jobs.folder import result_meant
 
     if Path(name).expanduser().exists():
         return name
-    job = meant(name)
-    return str(locate(job) / RESULT) if ID.fullmatch(job) else name
+    return str(result_meant(name) or name)
 
 
 def _detach(order: BaselinesOrder, fresh: bool, json: bool) -> None:

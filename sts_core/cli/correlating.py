@@ -134,15 +134,15 @@ def _given(actual: list[str] | None, paper: list[str] | None) -> list[Given]:
 
 def _place(name: str) -> Path:
     """A file or folder, outcomes imported under this name, or what came of a job that is named by its id or a part."""
-    from sts_core.jobs.folder import ID, RESULT, locate, meant
+    from sts_core.jobs.folder import result_meant
     from sts_core.results import imported
 
     if not name.strip():
         raise UserError("--actual is empty", "Name a CSV, a pair, a run's folder or id, or paper.")
     if Path(name).exists() or imported.find(name) is not None:
         return Path(name)
-    if ID.fullmatch(job := meant(name)):
-        return locate(job) / RESULT
+    if (folder := result_meant(name)) is not None:
+        return folder
     missing = f"There is no file, no run and nothing imported called {name!r}"
     raise UserError(missing, "Check it; `sts jobs` lists runs with their ids.")
 

@@ -142,6 +142,12 @@ def result_folder(job_id: str) -> Path:
     return folders.job(job_id) / RESULT
 
 
+def result_meant(name: str) -> Path | None:
+    """The same of the job that a person names by its id or a part of it; None where they name none."""
+    job = meant(name)
+    return locate(job) / RESULT if ID.fullmatch(job) else None
+
+
 def in_demo(folder: Path) -> bool:
     """Whether a job's folder is one of those that ship."""
     return folder.parent == demo_runs()
