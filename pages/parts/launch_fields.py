@@ -12,6 +12,7 @@ from typing import Any
 
 import streamlit as st
 
+from sts_core.train.evaluation.spec import DEFAULT_METRICS, METRICS
 from sts_core.train.sft.spec import ALL_LINEAR, REPORTS, SCHEDULES, TRAINING_DTYPES, SftSpec
 
 METHODS = {"lora": "LoRA", "full": "Full"}
@@ -55,8 +56,9 @@ def fields() -> dict[str, Any]:
             spec["lora"] = _adapter(usual["lora"])
     with st.expander("Optimiser", key="sft_optimiser_box"):
         spec |= _optimiser(usual)
-    with st.expander("Seed, checkpoints and reports", key="sft_more_box"):
+    with st.expander("Seed, measures, checkpoints and reports", key="sft_more_box"):
         spec |= _more(usual)
+        spec["evaluate"]["metrics"] = _measured()
     return _given(spec)
 
 
@@ -141,6 +143,17 @@ def _more(usual: Mapping[str, Any]) -> dict[str, Any]:
     with right:
         report = _choice("Report also to", "sft_report", {name: _REPORTS[name] for name in REPORTS}, "nowhere")
     return {"seed": seed, "checkpoint_every": every, "keep_checkpoints": keep, "report": report}
+
+
+def _measured() -> list[str] | None:
+    """What is scored before and after."""
+    metrics = st.multiselect(
+        "Measured before and after", METRICS, key="sft_metrics", placeholder=", ".join(DEFAULT_METRICS),
+        bind="query-params",
+        help="nll_choice: the gold letter among the letters alone, so whether the model knows which, not whether it "
+        "answers with a letter. nll_text: the gold option in words. first_choice: what the model would write first.",
+    )  # fmt: skip
+    return metrics or None
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

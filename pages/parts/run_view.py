@@ -33,7 +33,10 @@ from sts_core.spec_file import to_toml
 EVERY = 2.0
 """Seconds between two looks at a run that is under way."""
 LOG_LINES = 60
-_METRICS = {"nll": "Answer likelihood", "accuracy": "Accuracy"}
+_METRICS = {
+    "nll": "Answer likelihood", "accuracy": "Accuracy", "nll_choice": "Among the letters",
+    "nll_text": "Answer in words", "first_choice": "First choice",
+}  # fmt: skip
 
 
 def run_view(job: str) -> None:

@@ -13,9 +13,12 @@ from sts_core.spec import MMLU_DOMAINS
 METRICS = {
     "nll": "negative log-likelihood of the gold answer, nats a token",
     "accuracy": "accuracy, share of questions",
+    "nll_choice": "negative log of the gold letter's share among the letters, nats",
+    "nll_text": "negative log-likelihood of the gold option in words, nats a token",
+    "first_choice": "share of questions whose answer the model would write first",
 }
 """A metric's key -> what it is and its unit."""
-WORSE = {"nll": 1, "accuracy": -1}
+WORSE = {"nll": 1, "accuracy": -1, "nll_choice": 1, "nll_text": 1, "first_choice": -1}
 """The sign of a change for the worse."""
 NULLS = {
     "noise": "rounding alone", "activation": "ranking features by how active they are",

@@ -103,7 +103,7 @@ def test_the_open_form_fits_and_reads_well(
 ) -> None:
     page = open_page("runs?sft_rate=2e-4", width=width)
     page.get_by_text("New run").click()
-    for group in ("Memory and speed", "The adapter (LoRA)", "Optimiser", "Seed, checkpoints and reports"):
+    for group in ("Memory and speed", "The adapter (LoRA)", "Optimiser", "Seed, measures, checkpoints and reports"):
         page.get_by_text(group).click()
     expect(page.get_by_text("Gradient checkpointing")).to_be_visible()
     page.get_by_role("spinbutton", name="Rank").fill("4")

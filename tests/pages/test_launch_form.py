@@ -26,12 +26,13 @@ PLAN: dict[str, Any] = {
     "rows": {"train": 1_200}, "steps": 60,
     "tokens": 90_000, "checkpoints": {"kept": 5}, "warnings": ["Rows *repeat*."],
 }  # fmt: skip
-GIVEN: dict[str, str | int | bool] = {
+GIVEN: dict[str, str | int | bool | list[str]] = {
     "sft_rate": "3e-4", "sft_batch": 6, "sft_steps": 12, "sft_rows": 9, "sft_target_rows": 0, "sft_answer": "cot",
     "sft_micro": 3, "sft_tokens": 512, "sft_dtype": "float32", "sft_device": "cpu", "sft_processes": 2,
     "sft_again": True, "sft_rank": 4, "sft_alpha": "8", "sft_dropout": "0.1", "sft_targets": "q_proj, v_proj",
     "sft_schedule": "linear", "sft_warm_up": "0.2", "sft_decay": "0", "sft_clip": "0.5", "sft_beta1": "0.8",
     "sft_beta2": "0.99", "sft_seed": 7, "sft_every": 5, "sft_keep": 2, "sft_report": "tensorboard",
+    "sft_metrics": ["nll", "nll_choice"],
 }  # fmt: skip
 """Every field, none with the value it has when nobody chose."""
 
@@ -50,7 +51,7 @@ def opened(app: Open, **link: str) -> AppTest:
 
 def fill(test: AppTest, given: dict[str, Any]) -> AppTest:
     for key, value in given.items():
-        kind = {str: "text_input", int: "number_input", bool: "checkbox"}[type(value)]
+        kind = {str: "text_input", int: "number_input", bool: "checkbox", list: "multiselect"}[type(value)]
         if key in ("sft_answer", "sft_dtype", "sft_schedule", "sft_report"):
             kind = "selectbox"
         getattr(test, kind)(key=key).set_value(value)

@@ -105,6 +105,18 @@ def test_scores_are_paired_and_of_rows_nobody_used(world: tiny.World, prediction
     assert manifest["prediction"] == json.loads((prediction / "manifest.json").read_text())["key"]
 
 
+def test_the_metrics_that_are_asked_for_are_told_before_after_and_as_a_change(
+    world: tiny.World, tmp_path: Path
+) -> None:
+    asked = {"metrics": ["nll", "first_choice"], "target_rows": 2, "rows": 4,
+             "domains": [{"name": "physics", "data": str(world.folder / "physics.jsonl")}]}  # fmt: skip
+    events = done(spec_of(world, prediction=None, evaluate=asked), tmp_path / "run")
+    told = {(one["phase"], one["domain"], one["metric"]) for one in of(events, "evaluation")}
+    phases = ("before", "after", "change")
+    assert told == {(p, name, metric) for p in phases for name in ("target", "physics")
+                    for metric in ("nll", "first_choice")}  # fmt: skip
+
+
 class Killed(Exception):
     """The process ends here."""
 

@@ -22,7 +22,8 @@ def test_a_spec_comes_back_from_its_plain_values() -> None:
     full = made(
         method="full", steps=30, batch=12, micro_batch=3, betas=[0.8, 0.9], keep_checkpoints=2, prediction="some-key",
         target={"data": "gsm-symbolic", "columns": {"question": "q"}, "answer": "cot"}, report="wandb",
-        lora={"targets": ["q_proj"], "dropout": 0.1}, evaluate={"domains": "mmlu", "rows": 10, "target_rows": 3},
+        lora={"targets": ["q_proj"], "dropout": 0.1},
+        evaluate={"domains": "mmlu", "rows": 10, "target_rows": 3, "metrics": ["nll", "nll_choice"]},
     )  # fmt: skip
     for spec in (made(), full, made(preset="paper"), made(preset="paper", steps=5)):
         assert SftSpec.from_dict(spec.to_dict()) == spec
@@ -106,6 +107,9 @@ def test_accumulation_makes_the_batch(batch: int, processes: int, at_once: int, 
         ({"evaluate": {"domains": [{"name": "target", "data": "a.csv"}]}}, "cannot be named 'target'"),
         ({"evaluate": {"domains": [{"name": n, "data": "a.csv"} for n in ("law", "Law")]}}, "Two domains are named"),
         ({"evaluate": {"rows": 0}}, "evaluate.rows is 0"),
+        ({"evaluate": {"metrics": ["nll_choise"]}}, "There is no metric 'nll_choise'.*nll_choice"),
+        ({"evaluate": {"metrics": []}}, "No metric is asked for"),
+        ({"evaluate": {"metrics": 3}}, "evaluate.metrics must be a list of names"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(changes: dict[str, Any], told: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,16 @@ from sts_core.train.evaluation.sets import ROWS, EvalSet, domain_set, names, tar
 METRICS = ("nll", "accuracy", "nll_choice", "nll_text", "first_choice")
 """What our own scorer measures (`evaluate`)."""
 DEFAULT_METRICS = ("nll", "accuracy")
+
+
+def known_metrics(asked: Sequence[str]) -> None:
+    """Refuse none at all and a metric that our scorer does not measure."""
+    if not asked:
+        raise UserError("No metric is asked for", f"Choose from: {', '.join(METRICS)}.")
+    unknown = next((metric for metric in asked if metric not in METRICS), None)
+    if unknown is not None:
+        close = nearest(str(unknown), METRICS)
+        raise UserError(f"There is no metric {unknown!r}{close}", f"Choose from: {', '.join(METRICS)}.")
 
 
 @dataclass(frozen=True)
@@ -74,12 +84,7 @@ class EvalSpec:
             whole(name, getattr(self, name), least)
         if self.tuned is not None and (not isinstance(self.tuned, str) or not self.tuned.strip()):
             raise UserError(f"tuned is {self.tuned!r}", "Name a model's folder, an adapter's folder or a hub id.")
-        unknown = next((metric for metric in self.metrics if metric not in METRICS), None)
-        if not self.metrics:
-            raise UserError("No metric is asked for", f"Choose from: {', '.join(METRICS)}.")
-        if unknown is not None:
-            close = nearest(str(unknown), METRICS)
-            raise UserError(f"There is no metric {unknown!r}{close}", f"Choose from: {', '.join(METRICS)}.")
+        known_metrics(self.metrics)
         if self.dtype not in DTYPES:
             raise UserError(f"dtype is {self.dtype!r}", f"Choose one of: {', '.join(DTYPES)}.")
         device("device", self.device)
@@ -120,7 +125,7 @@ class EvalSpec:
         if given.get("tuned") is not None:
             given["tuned"] = located(given["tuned"], base)
         if "metrics" in given:
-            given["metrics"] = _words(given["metrics"], "metrics", 'metrics = ["nll"]')
+            given["metrics"] = words_of(given["metrics"], "metrics", 'metrics = ["nll"]')
         if given.get("harness") is not None:
             given["harness"] = _harness(given["harness"], base)
         return cls(**given)
@@ -138,7 +143,7 @@ def _harness(values: Any, base: Path | None) -> HarnessSpec:
     if not isinstance(values, Mapping):
         raise UserError("[harness] must be a table", 'For example [harness] with tasks = ["mmlu_pro_law"].')
     known_keys(values, [f.name for f in fields(HarnessSpec)], "[harness]")
-    tasks = _words(values.get("tasks", []), "harness.tasks", 'tasks = ["mmlu_pro_law"]')
+    tasks = words_of(values.get("tasks", []), "harness.tasks", 'tasks = ["mmlu_pro_law"]')
     folder = values.get("folder")
     if isinstance(folder, str) and base is not None and folder:
         folder = str((base / Path(folder).expanduser()).resolve())
@@ -150,7 +155,7 @@ def _plain(data: DataSpec) -> dict[str, Any]:
     return {key: dict(v) if isinstance(v, Mapping) else v for key, v in asdict(data).items() if v not in (None, {})}
 
 
-def _words(value: Any, name: str, example: str) -> tuple[str, ...]:
+def words_of(value: Any, name: str, example: str) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{name} must be a list of names", f"For example {example}.")

@@ -13,7 +13,6 @@ from sts_core.nets.describe import ModelInfo
 from sts_core.progress import Progress, Watcher
 from sts_core.results.folder import TARGET, Result
 from sts_core.train.evaluation.preparing import prepare
-from sts_core.train.evaluation.spec import DEFAULT_METRICS
 from sts_core.train.sft.beforehand import check_prediction
 from sts_core.train.sft.evaluated import evaluation_sets
 from sts_core.train.sft.spec import SftSpec
@@ -187,8 +186,9 @@ def _scored(
 
     if not spec.evaluate.domains and not spec.evaluate.target_rows:
         return 0, 0, {}
-    prepared = prepare(evaluation_sets(spec).sets, tokenizer, info.context)
-    return missing(info, how, prepared, DEFAULT_METRICS).tokens, prepared.tokens, prepared.dropped
+    metrics = spec.evaluate.metrics
+    prepared = prepare(evaluation_sets(spec).sets, tokenizer, info.context, metrics)
+    return missing(info, how, prepared, metrics).tokens, prepared.tokens, prepared.dropped
 
 
 def _held_tokens(spec: SftSpec) -> int:

@@ -167,7 +167,10 @@ def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, timed: Timed, te
     if not _scored(out, phase):
         sets = evaluation_sets(spec).sets
         with timed as watch:
-            evaluate(model, sets, out, spec.device, spec.dtype, watch, phase=phase, remember=phase == BEFORE)
+            evaluate(
+                model, sets, out, spec.device, spec.dtype, watch, phase=phase, metrics=wanted.metrics,
+                remember=phase == BEFORE,
+            )  # fmt: skip
     frame = read_rows(out)
     own = frame[frame["phase"] == phase]
     for one in scores(RowValue(*row) for row in own[["set", "row", "metric", "value"]].itertuples(index=False)):

@@ -16,6 +16,7 @@ from sts_core.errors import UserError
 from sts_core.spec import DOMAIN_NAME, DTYPES, FIELDS, MMLU_DOMAINS
 from sts_core.spec_checks import device, is_number, known_keys, one_of, positive, table, whole
 from sts_core.spec_file import apply_change, located, read_table
+from sts_core.train.evaluation.spec import DEFAULT_METRICS, known_metrics, words_of
 
 METHODS = ("lora", "full")
 ANSWERS = ("answer", "cot")
@@ -87,10 +88,13 @@ class EvaluateSpec:
     """At most so many of a domain."""
     target_rows: int = 100
     """So many of the training set's own rows are kept back from training."""
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    """What is scored."""
 
     def __post_init__(self) -> None:
         whole("evaluate.rows", self.rows, 1)
         whole("evaluate.target_rows", self.target_rows, 0)
+        known_metrics(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -221,7 +225,7 @@ class SftSpec:
         plain["betas"] = list(self.betas)
         if isinstance(self.lora.targets, tuple):
             plain["lora"]["targets"] = list(self.lora.targets)
-        plain["evaluate"]["domains"] = list(plain["evaluate"]["domains"])
+        plain["evaluate"] |= {name: list(plain["evaluate"][name]) for name in ("domains", "metrics")}
         return {key: value for key, value in plain.items() if value is not None}
 
     @classmethod
@@ -288,6 +292,8 @@ def _evaluate(values: Mapping[str, Any], base: Path | None) -> EvaluateSpec:
     names = [entry["name"] for entry in domains]
     _check_names(names)
     given["domains"] = tuple(_set_spec(entry, name, base) for name, entry in zip(names, domains, strict=True))
+    if "metrics" in given:
+        given["metrics"] = words_of(given["metrics"], "evaluate.metrics", 'metrics = ["nll"]')
     return EvaluateSpec(**given)
 
 
