@@ -55,6 +55,7 @@ from sts_core.figures import words
 from sts_core.figures.correlation_words import (
     carried_by_one,
     correlation_words,
+    disagreement_words,
     hits_words,
     interval_words,
     reliability_words,
@@ -207,6 +208,8 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
 def _limits(comparison: Comparison, held: Held, actual: Actual) -> list[str]:
     found = comparison.correlation
     told = [f"95 % of r: {interval_words(found.ci)}; leaving one out gives {interval_words(found.loo_range)}."]
+    if disagree := disagreement_words(found):
+        told.append(disagree)
     if found.hits is not None:
         told.append(f"{hits_words(found.hits)}.")
     if comparison.outcome == HARM:

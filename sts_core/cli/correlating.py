@@ -164,6 +164,7 @@ def _words(found: Agreement) -> str:
     for one in found.comparisons:
         mark = "primary" if one.primary else "exploratory"
         lines.append(f"{words.comparison_title(one)} ({mark}): {words.correlation_words(one.correlation)}")
+    lines += [told] if first and (told := words.disagreement_words(first.correlation)) else []
     told = words.hits_words(found.comparisons[0].correlation.hits)
     lines += [f"{words.comparison_title(found.comparisons[0])}: {told}."] if told else []
     lines.append(words.reliability_words(actual.reliability, actual.reliability_from))

@@ -66,6 +66,17 @@ def verdict(found: Comparison) -> str:
     return f"{name} ranks {what} better than chance {told}."
 
 
+def disagreement_words(found: Correlation) -> str:
+    """What to make of it where only one of the two correlations is beyond chance; nothing where they agree."""
+    if not known(found.r) or not known(found.spearman) or (found.p_perm < LIKELY) == (found.p_spearman < LIKELY):
+        return ""
+    sure, other = ("Pearson's r", "the ranks") if found.p_perm < LIKELY else ("The ranks", "Pearson's r")
+    return (
+        f"{sure} alone would pass for more than chance, {other} would not: r weighs how far apart domains lie, and so "
+        "can hang on a few of them. What was fixed beforehand is the ranks."
+    )
+
+
 def harm_words(actual: Actual) -> str:
     """`harm, nats a token`: above 0 is worse."""
     unit = next((one.unit for one in actual.outcomes), "")

@@ -9,6 +9,7 @@ from sts_core.figures import words
 from sts_core.figures.correlation_words import (
     carried_by_one,
     correlation_words,
+    disagreement_words,
     hits_words,
     interval_words,
     reliability_words,
@@ -77,7 +78,7 @@ def statistics(found: Gathered) -> list[str]:
             f"one domain at a time gives {interval_words(c.loo_range)}."
         )
         told.append(f"Spearman: ρ = {fixed(c.spearman, 2)}, {p_value(c.p_spearman)}{_spearman_without(c)}.")
-        told.append(_permutations(c))
+        told += [text for text in (disagreement_words(c), _permutations(c)) if text]
     if c.hits is not None:
         told.append(f"{hits_words(c.hits)}.")
     told.append(reliability_words(actual.reliability, actual.reliability_from))
