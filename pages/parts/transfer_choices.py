@@ -145,11 +145,11 @@ def choice_of(score: str, outcome: str, power: int, picked: tuple[str, int, Any,
 
 
 def _band(most: int) -> tuple[int, int]:
-    usual = (min(100, most - 1), min(200, most))
-    low, high = st.slider("Ranks by shift", 0, most, usual, key="band", bind="query-params", width=SLIDER)
-    if low >= high:
-        raise UserError("The rank band is empty", "Pull its two ends apart.")
-    return int(low), int(high)
+    usual = (min(101, most), min(200, most))
+    first, last = st.slider(
+        "Ranks by shift", 1, most, usual, key="band", bind="query-params", width=SLIDER, help="Both ends included."
+    )
+    return int(first) - 1, int(last)
 
 
 def _listed(features: int) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ Exit 0 done, 1 failed, 2 the person must change something: then one line `error:
 from __future__ import annotations
 
 import errno
+import os
+import re
 import sys
 import warnings
 
@@ -95,12 +97,16 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        return refuse(
-            f"{error.filename or 'The disk'}: {error.strerror}", "Check the path, its permissions and the space left."
-        )
+        return refuse(f"{_place(error)}: {error.strerror}", "Check the path, its permissions and the space left.")
     if code == _INTERRUPTED:
         typer.echo("stopped", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _place(error: OSError) -> str:
+    """What could not be read or written; of a file that was to be put in place when whole, its name to be."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "The disk"
+    return re.sub(r"(^|/)\.([^/]+)\.[a-z0-9_]{8}$", r"\1\2", name)
 
 
 def refuse(message: str, hint: str) -> int:

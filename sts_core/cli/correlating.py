@@ -74,7 +74,7 @@ def correlate(
         if actual or metric or ranks or (n, dims, power) != (None, "icl", 1):
             raise UserError(
                 "The paper's scores are as they were published, and held against its own changes",
-                "Give --paper, --filter, --seed and --json alone.",
+                "Leave out --actual, --metric, --n, --dims, --ranks and --power: they are for a result of your own.",
             )
         found = [of_paper(model, _paper_filters(filters), seed) for model in _models(paper)]
     else:

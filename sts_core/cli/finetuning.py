@@ -140,7 +140,7 @@ def _plan_text(found: dict[str, Any]) -> str:
                  f"tokens/s ({basis})"),
         ("memory", f"up to about {work['memory_gb']:.1f} GB"),
         ("disk", f"{checkpoints['kept']:,} checkpoints of {size(checkpoints['bytes_each'])}, "
-                 f"one every {checkpoints['every']:,} steps"),
+                 f"one every {checkpoints['every']:,} steps: {work['disk_gb']:,.2f} GB in all"),
     ]  # fmt: skip
     if "mixture" in found:
         lines.insert(1, ("mixture", _mixture(found["mixture"])))

@@ -49,9 +49,11 @@ def jobs(
 
     asked = {"--cancel": cancel, "--resume": resume, "--clone": clone, "--delete": delete, "--first": first}
     _refuse_two(asked, job)
-    told = _done({option: named and meant(named) for option, named in asked.items()})
+    told, done_to = _done({option: named and meant(named) for option, named in asked.items()})
     launch.start_waiting()
-    if told:
+    if told and json:
+        print_json({"id": done_to, "told": told})
+    elif told:
         typer.echo(told, err=True)
     elif job:
         _show(watch.read(meant(job)), json)
@@ -66,28 +68,29 @@ def _refuse_two(asked: dict[str, str | None], job: str | None) -> None:
         raise UserError(f"{words} cannot be asked at once", "Ask for one thing at a time.")
 
 
-def _done(asked: dict[str, str | None]) -> str:
-    """Do what was asked; what came of it, empty when nothing was."""
+def _done(asked: dict[str, str | None]) -> tuple[str, str]:
+    """Do what was asked; what came of it, empty when nothing was, and the id of the job that is meant."""
     from sts_core.jobs import disk, launch, queue, watch
 
     if (job := asked["--cancel"]) is not None:
-        return watch.cancel(job).message
+        return watch.cancel(job).message, job
     if (job := asked["--resume"]) is not None:
         resumed = launch.resume(job)
         before = queue.waits_for(resumed)
         waits = f"; it waits for {_name(before)}" if before else ""
-        return f"{_name(resumed)} goes on as attempt {resumed.attempt}{waits}."
+        return f"{_name(resumed)} goes on as attempt {resumed.attempt}{waits}.", job
     if (job := asked["--clone"]) is not None:
         ordered = watch.read(launch.clone(job))
         before = queue.waits_for(ordered)
-        return f"{_name(ordered)} is ordered as {ordered.id}" + (f"; it waits for {_name(before)}." if before else ".")
+        waits = f"; it waits for {_name(before)}" if before else ""
+        return f"{_name(ordered)} is ordered as {ordered.id}{waits}.", ordered.id
     if (job := asked["--delete"]) is not None:
-        return f"{job} is deleted; that freed {size(disk.delete(job))}."
+        return f"{job} is deleted; that freed {size(disk.delete(job))}.", job
     if (job := asked["--first"]) is not None:
         queue.move(job, "first")
         before = queue.waits_for(watch.read(job))
-        return f"{job} is first in line" + (f"; it waits for {_name(before)}." if before else ".")
-    return ""
+        return f"{job} is first in line" + (f"; it waits for {_name(before)}." if before else "."), job
+    return "", ""
 
 
 def _list(listed: list[Job], json: bool) -> None:
@@ -112,7 +115,10 @@ def _show(job: Job, json: bool) -> None:
         return
     typer.echo(table([("id", "state", "done", "left", "title"), _line(job)]))
     ran = f"ran {duration(job.seconds)}, " if job.seconds is not None else ""
-    typer.echo(f"attempt {job.attempt}, {ran}{size(use.total)} on disk, of which checkpoints {size(use.checkpoints)}")
+    stage = f"{job.stage}; " if job.active and job.stage else ""
+    typer.echo(
+        f"{stage}attempt {job.attempt}, {ran}{size(use.total)} on disk, of which checkpoints {size(use.checkpoints)}"
+    )
     told = {"error": job.error, "hint": job.hint, "note": note}
     for words in (f"{name}: {text}" for name, text in told.items() if text):
         typer.echo(" ".join(words.split()))

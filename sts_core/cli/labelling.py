@@ -57,6 +57,10 @@ def label(
         Path | None,
         typer.Option("--import", metavar="FILE", help="Read .json, .csv, or Neuronpedia's exported explanations."),
     ] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option(metavar="JUDGE", help="Remove this judge's labels made here, or those of an imported file."),
+    ] = None,
     tables: Annotated[
         bool, typer.Option("--tables", help="How many of the most shifted features carry which label, and back.")
     ] = False,
@@ -69,7 +73,9 @@ def label(
 
     Example: sts label cache/demo/result --top 20 --tokens 4000
     """
-    ways = {"--set": bool(set_), "--export": export, "--import": import_, "--tables": tables, "--on": on}
+    ways = {
+        "--set": bool(set_), "--export": export, "--import": import_, "--forget": forget, "--tables": tables, "--on": on
+    }  # fmt: skip
     given = [name for name, value in ways.items() if value]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} do not go together", "Give one at a time.")
@@ -79,6 +85,8 @@ def label(
         show = _export(result, export)
     elif import_:
         show = _import(result, import_)
+    elif forget:
+        show = _forget(result, forget)
     elif tables:
         show = _tables(result, judge, _words(labels), model)
     else:
@@ -177,8 +185,21 @@ def _import(result: Path, path: Path) -> Shown:
     finished = Result(result)
     sae, features = _sae(finished)
     brought = import_labels(sae, finished.manifest["resolved"]["model"]["revision"], path, features)
-    words = f"{brought.labels:,} labels of judges, {brought.human:,} features of a person, {brought.skipped:,} skipped."
-    return brought._asdict(), words
+    words = [f"{brought.labels:,} labels of judges, {brought.human:,} features of a person."]
+    if brought.skipped:
+        words.append(f"{brought.skipped:,} lines say nothing, or say a second thing of a feature, and were left out.")
+    if brought.own_name:
+        words.append(f'Those without a judge\'s name: sts label {result} --forget "{brought.own_name}" removes them.')
+    return brought._asdict(), " ".join(words)
+
+
+def _forget(result: Path, judge: str) -> Shown:
+    from sts_core.results.folder import Result
+    from sts_core.results.labels import forget_labels
+
+    sae, _ = _sae(Result(result))
+    count = forget_labels(sae, judge)
+    return {"judge": judge, "forgotten": count}, f"{count:,} labels of {judge} are forgotten."
 
 
 def _tables(result: Path, judge: str, labels: list[str], model: str | None) -> Shown:

@@ -54,6 +54,8 @@ def label_words(label: Mapping[str, Any] | None) -> str:
         return "Labelled by a person."
     judge = str(label.get("judge") or "")
     who = JUDGES.get(judge, judge) or "a judge that is not named"
+    if who.startswith("imported "):
+        return f"Label {who}."
     score = label.get("detection")
     if score is None or not known(float(score)):
         return f"Labelled by {who}; not yet tested."

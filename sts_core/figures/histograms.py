@@ -14,6 +14,8 @@ from sts_core.figures.theme import TOKENS, Mode, blend, template
 
 HEIGHT, LEFT = 170, 62
 """Pixels of the plot itself, and of its left axis."""
+_DECADES = 4
+"""Powers of ten on the axis up to which 2 and 5 times each are written too."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -62,15 +64,31 @@ def activation_histogram(
         margin={"l": LEFT, "r": 8, "t": framed.top, "b": framed.bottom},
         hovermode="closest",
     )
+    ticks = _round_values(ends[first], ends[last + 1])
     figure.update_xaxes(
-        type="log", fixedrange=True, title={"text": "activation (log)", "standoff": 6}, minor={"ticks": ""}, nticks=6
-    )
+        type="log", fixedrange=True, title={"text": "activation (log)", "standoff": 6}, minor={"ticks": ""},
+        tickvals=ticks, ticktext=[number(value) for value in ticks],
+    )  # fmt: skip
+    highest = max((max(arm.counts) / arm.seen for arm in arms if arm.seen), default=0)
     figure.update_yaxes(
-        fixedrange=True, rangemode="tozero", tickformat=".2~%", nticks=4, automargin=False,
+        fixedrange=True, rangemode="tozero", tickformat=f".{_digits(highest)}~%", nticks=4, automargin=False,
         title={"text": "share of tokens", "standoff": 6},
     )  # fmt: skip
     add_words(figure, framed, LEFT, mode)
     return figure
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten that lie between, both ends included; of many decades the powers alone."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if len(powers) <= _DECADES else (1,)
+    values = [step * 10.0**power for power in powers for step in steps]
+    return [value for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+
+
+def _digits(highest: float) -> int:
+    """Decimals of a percentage by which a quarter of the highest share still differs from half of it."""
+    return max(2, 2 - math.floor(math.log10(100 * highest))) if highest > 0 else 2
 
 
 def _hover(arm: Arm, ends: Sequence[float], bin: int) -> str:

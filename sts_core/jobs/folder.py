@@ -36,6 +36,8 @@ ACTIVE = frozenset({"waiting", "running"})
 ENDED = frozenset({"done", "failed", "cancelled", "dead"})
 ID = re.compile(r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}")
 SPEC, STATUS, LOG, RESULT = "spec.json", "status.json", "log.txt", "result"
+ATTEMPT = "---- attempt"
+"""How the line begins that parts an attempt's words from those before it in the log."""
 _TAIL_BYTES = 64 * 1024
 STAGED = ("sft",)
 """Kinds of work that go through stages of different units."""

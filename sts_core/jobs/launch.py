@@ -21,7 +21,20 @@ from sts_core.errors import UserError
 from sts_core.folders import disk_trouble, jobs
 from sts_core.jobs import queue, warm, watch
 from sts_core.jobs.events import append_event
-from sts_core.jobs.folder import LOG, Job, advance, create, editing, load, locate, locked, now, refuse_demo, reopen
+from sts_core.jobs.folder import (
+    ATTEMPT,
+    LOG,
+    Job,
+    advance,
+    create,
+    editing,
+    load,
+    locate,
+    locked,
+    now,
+    refuse_demo,
+    reopen,
+)
 from sts_core.jobs.process import MARK, created, end_leftovers, lives
 from sts_core.jobs.process import start as start_process
 
@@ -53,7 +66,7 @@ def resume(job_id: str) -> Job:
         _refuse_resume(job)
         attempt = reopen(job.folder)
         with (job.folder / LOG).open("ab") as log:
-            log.write(f"\n---- attempt {attempt}, {now()} ----\n".encode())
+            log.write(f"\n{ATTEMPT} {attempt}, {now()} ----\n".encode())
         append_event(job.folder, "resumed", attempt=attempt)
         _start_due(None)
     _refuse_if_not_started(job.folder)

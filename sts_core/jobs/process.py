@@ -81,13 +81,14 @@ def ask_group(leader: int) -> bool:
 
 
 def insist(leader: int, patience: float, over: Callable[[], bool] = lambda: False) -> bool:
-    """Wait up to `patience` seconds for a group that was asked, then kill it. False when something still lives.
+    """Wait up to `patience` seconds for a group that was asked, then kill it. False when something still lives: the
+    killed have three times as long, for on a busy machine large ones take seconds to be cleared away.
 
     What is `over` needs no end: the group's leader has gone on to other work by then, and is left alone.
     """
     if _gone(leader, patience, over):
         return True
-    return not _signal(leader, signal.SIGKILL) or _gone(leader, max(patience, 2.0), over)
+    return not _signal(leader, signal.SIGKILL) or _gone(leader, max(3 * patience, 2.0), over)
 
 
 def _signal(leader: int, number: signal.Signals) -> bool:

@@ -18,6 +18,7 @@ from sts_core.jobs import warm
 from sts_core.jobs.events import append_event, read_events
 from sts_core.jobs.folder import (
     ACTIVE,
+    ATTEMPT,
     ENDED,
     STATUS,
     Job,
@@ -186,7 +187,7 @@ def _verdict(status: Mapping[str, Any], job: Job) -> dict[str, Any]:
         return {**end, **end_told}
     if status.get("cancel_asked"):
         return {"state": "cancelled", **end}
-    last = job.log_tail(1)
+    last = [line for line in job.log_tail(1) if not line.startswith(ATTEMPT)]
     told = f"; the last it said: {last[0].strip()[:300]}" if last else ""
     hint = "Its log tells what came before. If memory ran out, lower the token budgets or batches. Then resume it."
     return {"state": "dead", "error": f"Its process {pid} is gone, without a word of why{told}", "hint": hint, **end}

@@ -23,6 +23,7 @@ from sts_core.results.folder import TARGET
 from sts_core.results.outcomes.outcome import Outcome, domain_name, of_metric
 from sts_core.results.outcomes.reading import OWN, read_outcomes
 from sts_core.results.outcomes.rows import FILE, read_rows, split_half
+from sts_core.stats.correlation import differ
 from sts_core.stats.ranking import top
 
 PRIMARY_METRIC = "nll"
@@ -167,5 +168,7 @@ def _reliability(domains: Sequence[Outcome], metric: str, folder: Path | None) -
     known = [error for error in errors if error is not None and math.isfinite(error)]
     if len(known) < 3 or len(known) < len(errors):
         return None, ""
-    spread = float(np.var([one.harm for one in domains], ddof=1))
-    return (1 - float(np.mean(np.square(known))) / spread if spread > 0 else math.nan), ERRORS
+    harms = np.array([one.harm for one in domains])
+    if not differ(harms):
+        return math.nan, ERRORS
+    return 1 - float(np.mean(np.square(known))) / float(np.var(harms, ddof=1)), ERRORS

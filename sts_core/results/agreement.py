@@ -7,6 +7,7 @@ dropped in silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -272,7 +273,7 @@ def _with_baselines(result: Result, n: int, found: Agreement, measured: bool, se
 
 def _refit(one: Baseline, found: Correlation) -> Correlation:
     """What is fitted to the outcomes has a p of its own, and no interval: its points are not independent."""
-    if one.refitted is None:
+    if one.refitted is None or not math.isfinite(found.r):
         return found
     p, p_rank = one.refitted
     error, error_rank = (float(np.sqrt(v * (1 - v) / REFITS)) for v in one.refitted)

@@ -38,6 +38,8 @@ class Imported(NamedTuple):
     """Features with a label, a note or a star of a person."""
     skipped: int
     """Lines that say nothing, or a second explanation of a feature that has one already."""
+    own_name: str = ""
+    """Under which name the labels go that name no judge."""
 
 
 def export_labels(sae: str, path: Path, model: str | None = None) -> int:
@@ -70,6 +72,7 @@ def import_labels(sae: str, model: str, path: Path, features: int) -> Imported:
     tables: dict[str, list[Label]] = {}
     person = Person({}, {}, {})
     skipped = 0
+    own_name, seen = f"imported from {plain(path.name, 60)}", set[tuple[int, str]]()
     for number, record in enumerate(records, start=1):
         row = _row(path, number, record, features)
         feature, label = row.feature, row.label
@@ -83,7 +86,11 @@ def import_labels(sae: str, model: str, path: Path, features: int) -> Imported:
         if human and label:
             person.labels[feature] = {"label": label, "at": row.at or now()}
         if not human and (label or row.explanation):
-            tables.setdefault(row.judge or f"imported from {plain(path.name, 60)}", []).append(row)
+            judge = row.judge or own_name
+            if (feature, judge) in seen:
+                raise _wrong(path, number, f"feature {feature} is there twice", "Keep one of the two.")
+            seen.add((feature, judge))
+            tables.setdefault(judge, []).append(row)
         elif not (note or starred or (human and label)):
             skipped += 1
     for judge, labels in tables.items():
@@ -91,7 +98,8 @@ def import_labels(sae: str, model: str, path: Path, features: int) -> Imported:
     human_features = {*person.labels, *person.notes, *person.stars}
     if human_features:
         write_person(sae, person)
-    return Imported(sum(map(len, tables.values())), len(human_features), skipped)
+    named = own_name if own_name in tables else ""
+    return Imported(sum(map(len, tables.values())), len(human_features), skipped, named)
 
 
 def _import_neuronpedia(

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sts_core import folders
-from sts_core.errors import UserError
+from sts_core.errors import UserError, nearest
 from sts_core.results.label_text import MOST_LABEL, MOST_NOTE, plain
 
 PERSON = "person"
@@ -78,6 +78,21 @@ def write_labels(sae: str, model: str, judge: str, labels: Iterable[Label], agai
         pq.write_table(table, sink, compression="zstd")
         folders.atomic_write(place, sink.getvalue().to_pybytes())
     return place
+
+
+def forget_labels(sae: str, judge: str) -> int:
+    """Remove all that a judge said of the features here, an imported file's labels too; how many. What ships stays."""
+    own = folders.cache() / "labels" / _named(sae)
+    with _alone(sae):
+        places = sorted(own.glob(f"*/{_file_name(judge)}.parquet"))
+        if not places:
+            judges = sorted({label.judge for path in own.glob("*/*.parquet") for label in _read(path)})
+            hint = f"Here are those of: {', '.join(judges)[:400]}." if judges else "No judge's labels were made here."
+            raise UserError(f"There are no labels of {judge[:80]!r} to forget{nearest(judge, judges)}", hint)
+        count = sum(len(_read(path)) for path in places)
+        for path in [*places, *own.glob(f"*/{AGAIN}/{_file_name(judge)}.parquet")]:
+            path.unlink(missing_ok=True)
+    return count
 
 
 def read_labels(sae: str, model: str, judge: str) -> list[Label]:

@@ -32,7 +32,6 @@ POWER = 1
 LATE = "It was written down after the training had begun, so it foretold nothing."
 _SCORES = ("sts_act", "sts_icl")
 _PLAINLY = (
-    ("values of x and of y", "scores and all changes"), ("values of x", "scores"), ("values of y", "changes"),
     ("points:", "domains with both numbers:"), ("point:", "domain with both numbers:"),
 )  # fmt: skip
 """A correlation's own words -> what they are here."""

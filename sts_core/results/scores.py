@@ -51,7 +51,8 @@ def choose_dims(
     first, last = ranks
     if not 0 <= first < last <= features:
         raise UserError(
-            f"The rank band {first}:{last} does not fit {features} features", "Give first:last with first < last."
+            f"The rank band {first}:{last} does not fit {features} features",
+            f"Give first:last with 0 <= first < last <= {features}.",
         )
     return top(values, last)[first:]
 

@@ -194,11 +194,11 @@ def _no_correlation(x: Numbers, y: Numbers) -> str:
     """Why there is none; nothing where there is one."""
     if len(x) < FEWEST:
         return f"{len(x)} point{'' if len(x) == 1 else 's'}: a correlation needs at least {FEWEST}."
-    same = [name for name, values in (("x", x), ("y", y)) if not _differ(values)]
-    return f"All values of {' and of '.join(same)} are equal: there is no correlation." if same else ""
+    same = [name for name, values in (("scores", x), ("changes", y)) if not differ(values)]
+    return f"All {' and all '.join(same)} are equal: there is no correlation." if same else ""
 
 
-def _differ(values: Numbers) -> bool:
+def differ(values: Numbers) -> bool:
     """Whether the values differ by more than their last digits."""
     return float(np.ptp(values / (np.abs(values).max() or 1.0))) > 1e-13
 
@@ -228,7 +228,7 @@ def _leave_one_out(labels: list[str], x: Numbers, y: Numbers, *, ranked: bool = 
     found: dict[str, float] = {}
     for i, label in enumerate(labels if len(labels) > FEWEST else []):
         a, b = np.delete(x, i), np.delete(y, i)
-        if not _differ(a) or not _differ(b):
+        if not differ(a) or not differ(b):
             found[label] = NAN
         else:
             found[label] = _dot(*(_unit(ranks(s) if ranked else s) for s in (a, b)))

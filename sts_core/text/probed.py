@@ -65,7 +65,8 @@ def as_turn(text: str, prompter: Prompter, tokenizer: Any, before: Sequence[str]
     """
     if not prompter.is_plain(text):
         raise UserError(
-            "The text holds markers of the model's chat template", "Take them out, or read it raw, without a template."
+            "The text holds markers of the model's chat template",
+            "Take them out; `sts probe --raw` reads it without a template.",
         )
     turns = [*before, text]
     if not prompter.passes(turns):

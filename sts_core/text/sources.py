@@ -242,9 +242,11 @@ def _options(value: Any) -> list[str]:
 
 
 def _answer(value: Any, options: list[str]) -> str | None:
-    """The gold answer as text; a 0-based index of an option becomes its letter."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(options):
-        return _LETTERS[value]
+    """The gold answer as text; a 0-based index of an option becomes its letter, and one of none is no answer."""
+    if isinstance(value, int) and not isinstance(value, bool) and options:
+        if 0 <= value < len(options):
+            return _LETTERS[value]
+        return str(value) if str(value) in options else None
     return _text(value)
 
 

@@ -279,6 +279,15 @@ def test_a_run_that_was_held_against_the_result_stands_beside_demonstrations(app
     assert moved["rank"].tolist()[1] == int((shift["shift_sft"] > shift["shift_sft"][7]).sum()) + 1
 
 
+def test_of_a_note_that_is_too_long_the_beginning_is_kept(app: App, result: Result) -> None:
+    test = app(PAGE, feature="7")
+    assert "of a long note 4\u202f000" in words_of(test)
+    test.text_area(key="note_7").set_value("a" * 5_000)
+    buttons(test)["keep_7"].click().run()
+    assert not test.exception
+    assert {feature: len(note) for feature, note in labels.read_person(SAE).notes.items()} == {7: 4_000}
+
+
 def test_a_star_a_label_and_a_note_are_kept(app: App, result: Result) -> None:
     labels.write_labels(SAE, MODEL, "provenance", [Label(7, "math", "sums", detection=0.93)])
     test = app(PAGE, feature="7")

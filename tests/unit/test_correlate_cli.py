@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -377,6 +378,22 @@ def test_what_lm_eval_found_in_an_evaluation_is_read_with_its_rows(planted: Path
         (tmp_path / "evaluation.json").write_text(damaged, encoding="utf-8")
         with pytest.raises(UserError, match="cannot be read"):
             read_actual(tmp_path)
+
+
+def test_equal_changes_have_no_correlation_no_p_and_no_reliability(planted: Path, tmp_path: Path) -> None:
+    harms = [0.1 + 0.2, 0.3, 0.3, 0.30000000000000004]
+    names = [*truth(planted)]
+    path = tmp_path / "equal.csv"
+    rows = [f"{name},{harms[i % 4]!r},0.01" for i, name in enumerate(names)]
+    path.write_text("\n".join(["domain,change,se", *rows]), encoding="utf-8")
+    found = hold_against(Result(planted), read_actual(path), n=50)
+    assert found.actual.reliability is not None
+    assert math.isnan(found.actual.reliability)
+    for _, one in [*((c.score, c.correlation) for c in found.comparisons), *found.baselines]:
+        assert math.isnan(one.r)
+        assert math.isnan(one.p_perm)
+        assert math.isnan(one.p_spearman)
+    assert any("All changes are equal" in note for c in found.comparisons for note in c.correlation.notes)
 
 
 def test_two_common_domains_have_no_correlation_and_say_so(planted: Path, tmp_path: Path, capsys: Any) -> None:

@@ -261,9 +261,9 @@ def test_the_band_is_that_of_the_mean() -> None:
         ([], [], "0 points"),
         ([1.0], [2.0], "1 point:"),
         ([1.0, 2.0], [2.0, 5.0], "2 points"),
-        ([1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0], "All values of x are equal"),
-        ([1.0, 2.0, 3.0], [0.3, 0.1 + 0.2, 0.3], "All values of y are equal"),
-        ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], "All values of x and of y are equal"),
+        ([1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0], "All scores are equal"),
+        ([1.0, 2.0, 3.0], [0.3, 0.1 + 0.2, 0.3], "All changes are equal"),
+        ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], "All scores and all changes are equal"),
         ([1.0, math.nan, 3.0], [1.0, 2.0, 5.0], "2 points"),
     ],
 )

@@ -28,6 +28,17 @@ def test_a_histogram_shows_shares_of_all_tokens_looked_at() -> None:
     assert figure.layout.annotations[0].text == "&lt;b&gt;Why&lt;/b&gt;?"
 
 
+@pytest.mark.parametrize("counts", [[0, 5, 10, 0, 0], [1, 0, 0, 0, 1], [0, 0, 3, 0, 0]])
+def test_the_axes_tell_their_values_apart(counts: list[int]) -> None:
+    figure = activation_histogram(EDGES, [Arm("base", counts, 1_000_000)], "t")
+    ticks = figure.layout.xaxis.ticktext
+    assert len(set(ticks)) == len(ticks) >= 1
+    assert [float(text) for text in ticks] == pytest.approx(list(figure.layout.xaxis.tickvals))
+    decimals = int(figure.layout.yaxis.tickformat[1])
+    quarter = max(counts) / 1_000_000 / 4
+    assert f"{100 * quarter:.{decimals}f}" != f"{100 * 2 * quarter:.{decimals}f}"
+
+
 def test_the_density_has_its_denominator() -> None:
     assert Arm("base", [1, 2, 5], 400).density == 0.02
     assert math.isnan(Arm("base", [], 0).density)
@@ -77,6 +88,7 @@ def test_nothing_to_draw_is_an_empty_figure() -> None:
             {"label": "a", "judge": "provenance", "detection": 0.914},
             "Labelled by the source of its strongest examples; detection 0.91.",
         ),
+        ({"label": "a", "judge": "imported from a.csv"}, "Label imported from a.csv."),
         ({"label": "a", "judge": "http://x", "detection": math.nan}, "Labelled by http://x; not yet tested."),
     ],
 )

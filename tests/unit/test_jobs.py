@@ -17,7 +17,7 @@ import pytest
 
 from sts_core.jobs import launch, queue, watch
 from sts_core.jobs.events import read_events
-from sts_core.jobs.folder import ACTIVE, Job, advance, create, load, locate
+from sts_core.jobs.folder import ACTIVE, ATTEMPT, Job, advance, create, load, locate
 from sts_core.jobs.process import CLOCK_SLACK, created, lives
 
 DRILL = Path(__file__).with_name("jobs_drill.py")
@@ -124,6 +124,13 @@ def test_a_killed_worker_is_found_dead_with_its_last_words(bell: Callable[[], No
     assert stored_status(job_id)["state"] == "dead", "who sees it writes it down"
     assert read_events(job.folder)[-1]["event"] == "dead"
     assert len([e for e in read_events(watch.read(job_id).folder) if e["event"] == "dead"]) == 1
+
+
+def test_what_parts_two_attempts_in_the_log_is_nobodys_last_word() -> None:
+    folder = a_folder(state="running", pid=2**22 + 1, pid_started=1.0)
+    (folder / "log.txt").write_text(f"before\n{ATTEMPT} 2, 2026-01-01T00:00:00+00:00 ----\n", encoding="utf-8")
+    job = watch.read(folder.name)
+    assert (job.state, job.error.endswith("without a word of why")) == ("dead", True)
 
 
 def test_a_worker_that_just_vanishes_is_dead_too() -> None:

@@ -66,6 +66,16 @@ def test_a_cancel_prints_its_message_alone(capsys: Shown) -> None:
     assert sts(capsys, "--cancel", folder.name) == (0, "", '"soup" had already ended (done); nothing was changed.\n')
 
 
+def test_a_program_hears_of_what_was_done_by_its_id(capsys: Shown) -> None:
+    folder = a_job(state="done")
+    code, out, err = sts(capsys, "--cancel", folder.name, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"id": folder.name, "told": '"soup" had already ended (done); nothing was changed.'}
+    code, out, _ = sts(capsys, "--clone", folder.name, "--json")
+    told = json.loads(out)
+    assert (code, (folder.parent / told["id"]).is_dir(), told["id"] != folder.name) == (0, True, True)
+
+
 def test_a_delete_takes_the_folder_and_the_rows(capsys: Shown) -> None:
     folder = a_job()
     append_event(folder, "one")

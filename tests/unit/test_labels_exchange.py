@@ -14,7 +14,16 @@ from sts_core import folders
 from sts_core.errors import UserError
 from sts_core.results import label_exchange
 from sts_core.results.label_exchange import export_labels, import_labels
-from sts_core.results.labels import Label, labels_of, read_labels, set_label, set_note, set_star, write_labels
+from sts_core.results.labels import (
+    Label,
+    forget_labels,
+    labels_of,
+    read_labels,
+    set_label,
+    set_note,
+    set_star,
+    write_labels,
+)
 
 SAE, OTHER, MODEL = "0123abcd", "4567", "feed"
 FORMULA = "=HYPERLINK(1)"
@@ -43,6 +52,27 @@ def test_what_is_exported_comes_back_the_same(tmp_path: Path, ending: str) -> No
     brought = import_labels(OTHER, MODEL, path, features=10)
     assert (brought.labels, brought.human, brought.skipped) == (3, 3, 0)
     pd.testing.assert_frame_equal(labels_of(OTHER), labels_of(SAE))
+
+
+def test_an_imported_file_can_be_forgotten_and_what_it_covered_is_back(tmp_path: Path) -> None:
+    fill()
+    path = tmp_path / "own.csv"
+    path.write_text("feature,label\n1,theirs\n", encoding="utf-8")
+    brought = import_labels(SAE, MODEL, path, features=10)
+    assert labels_of(SAE).set_index("feature")["label"][1] == "theirs"
+    assert forget_labels(SAE, brought.own_name) == 1
+    assert labels_of(SAE).set_index("feature")["label"][1] == "math"
+    with pytest.raises(UserError, match="no labels of 'provenanc' to forget") as error:
+        forget_labels(SAE, "provenanc")
+    assert "local:x, provenance" in error.value.hint
+
+
+def test_a_feature_that_a_file_names_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("feature,label\n1,a\n1,b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="feature 1 is there twice"):
+        import_labels(SAE, MODEL, path, features=10)
+    assert labels_of(SAE).empty
 
 
 def test_what_a_person_said_since_stays(tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("a.json", {"results": {"law": 3}}, "law is not a table"),
     ("a.json", {"results": {"law": {"acc,none": "N/A"}}}, "no metric"),
     ("a.json", '{"results": {"law": {"acc,none": NaN}}}', "not a number"),
+    ("a.json", {"results": {"law": {"acc,none": "x"}, "math": {"acc,none": 0.5}}}, "law → acc,none is 'x'"),
+    ("a.csv", "domain,change\nlaw,1\n", "holds both sides by itself"),
     ("a.json", {"results": {"law": {"acc,none": None}}}, "law → acc,none is None"),
     ("a.json", {"results": {"law": {"acc,none": 10**400}}}, "too large"),
     ("a.json", {"results": {"law": {"acc,none": 0.5, "acc_stderr,none": -1}}}, "standard error"),
@@ -264,3 +266,17 @@ def test_a_large_file_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(65 * 2**20)
     with pytest.raises(UserError, match="larger than 64 MB"):
         read_levels(tmp_path / "huge.json")
+
+
+@pytest.mark.parametrize("after", [30.0, -5.0])
+def test_a_share_is_not_set_beside_what_is_none(after: float) -> None:
+    sides = [levels_from("a.json", json.dumps({"results": {"law": {"acc,none": v}}}).encode()) for v in (0.25, after)]
+    with pytest.raises(UserError, match=r"law: acc is 0\.25 before, a share and") as error:
+        pair(*sides)
+    assert "per cent on both" in error.value.hint
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_table_that_is_parted_otherwise_is_told_as_such(sign: str) -> None:
+    with pytest.raises(UserError, match="not parted by commas"):
+        outcomes_from("a.csv", f"domain{sign}before{sign}after\nlaw{sign}1{sign}2\n".encode())

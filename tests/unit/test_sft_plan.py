@@ -129,7 +129,13 @@ def test_a_module_that_is_not_there_is_told(model: Path, tmp_path: Path) -> None
 def test_too_little_room_is_told(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(model, tmp_path / "rows.jsonl", method="full")
     check_room(spec, plain_model(spec), tmp_path)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1_000_000})())
+    data = tiny.write_rows(tmp_path / "rows.jsonl", GOOD)
+    each = plan(spec_of(model, data))["checkpoints"]["bytes_each"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 3 * each})())
+    many = plan(spec_of(model, data, steps=8, checkpoint_every=1))
+    assert any("keep_checkpoints" in warning for warning in many["warnings"])
+    assert not any("keep_checkpoints" in w for w in plan(spec_of(model, data, steps=8, checkpoint_every=8))["warnings"])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": each // 10})())
     with pytest.raises(UserError, match="too little room"):
         check_room(spec, plain_model(spec), tmp_path)
 

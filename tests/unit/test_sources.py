@@ -92,6 +92,18 @@ def test_options_stand_under_the_question(tmp_path: Path, options: object) -> No
     assert row.answer == "B"
 
 
+@pytest.mark.parametrize(("answer", "kept"), [(9, None), (-1, None), (7, "7"), (0, "A")])
+def test_a_number_that_points_at_no_option_is_no_answer(tmp_path: Path, answer: int, kept: str | None) -> None:
+    path = lines(
+        tmp_path / "a.jsonl",
+        {"question": "Which?", "options": ["6", "7"], "answer": answer},
+        {"question": "And which?", "options": ["6", "7"], "answer": 1},
+    )
+    read = read_rows(path, {}, NEED)
+    assert [row.answer for row in read.rows] == ([kept, "B"] if kept else ["B"])
+    assert sum(read.dropped.values()) == (0 if kept else 1)
+
+
 def test_torn_json_is_told_with_its_line(tmp_path: Path) -> None:
     good = ['{"question": "q", "answer": "a"}'] * 900
     good[699] = '{"question": "q", "ans'

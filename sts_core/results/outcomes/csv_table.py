@@ -60,6 +60,8 @@ def _places(name: str, header: list[str]) -> dict[str, int]:
     if twice := next((column for column in COLUMNS if header.count(column) > 1), None):
         raise UserError(f"{name} has two columns named {twice!r}", "Keep one of them.")
     lacking = next((column for column in _needed(header) if column not in header), None)
+    if lacking is not None and any(";" in cell or "\t" in cell for cell in header):
+        raise UserError(f"{name} is not parted by commas", "Save it once more with commas between the fields.")
     if lacking is not None:
         raise UserError(f"{name} has no column {lacking!r}{nearest(lacking, header)}", _HINT)
     return {column: header.index(column) for column in COLUMNS if column in header}

@@ -39,7 +39,7 @@ def _levels(name: str, value: Mapping[str, Any], task: str, domain: str) -> list
     found = []
     for key, number in entry.items():
         metric, _, kept = key.partition(",")
-        if key in _NO_METRIC or metric.endswith("_stderr") or isinstance(number, str | bool | list | dict):
+        if key in _NO_METRIC or metric.endswith("_stderr") or _says_nothing(number, kept):
             continue
         where = f"{name}, results → {task} → {key}"
         if number is None or not math.isfinite(_number(number, where)):
@@ -50,6 +50,13 @@ def _levels(name: str, value: Mapping[str, Any], task: str, domain: str) -> list
         unit = SHARE if (metric in _SHARES or metric.startswith("pass@")) and 0 <= number <= 1 else ""
         found.append(Level(domain, told, float(number), _error(error, where), rows, SOURCE, unit, lower))
     return found
+
+
+def _says_nothing(value: Any, kept: str) -> bool:
+    """Whether this is no metric's value: what stands beside the metrics, or a metric that is marked as having none."""
+    if isinstance(value, str):
+        return not kept or value.strip() in ("", "N/A")
+    return isinstance(value, bool | list | dict)
 
 
 def _domains(name: str, results: Mapping[str, Any], tasks: list[str], groups: set[str]) -> dict[str, str]:

@@ -133,6 +133,15 @@ def _by_key(levels: Sequence[Level], which: str) -> dict[tuple[str, str], Level]
 
 
 def _change(before: Level, after: Level) -> Outcome:
+    if before.unit != after.unit:
+        sides = " and ".join(
+            f"{level.value:g} {when}{', a share' if level.unit == SHARE else ''}"
+            for level, when in ((before, "before"), (after, "after"))
+        )
+        raise UserError(
+            f"{before.domain}: {before.metric} is {sides}",
+            "Give shares from 0 to 1 on both sides, or per cent on both.",
+        )
     common = [name for name in before.rows if name in after.rows] if before.rows and after.rows else []
     if before.rows and after.rows and len(common) < max(len(before.rows), len(after.rows)):
         raise UserError(

@@ -64,6 +64,8 @@ def levels_from(name: str, content: bytes) -> list[Level]:
     text = _text(name, content)
     if name.casefold().endswith(".txt"):
         return mmlu_pro.from_text(name, text)
+    if name.casefold().endswith(".csv"):
+        raise UserError(f"{name} holds both sides by itself", "Give a .csv alone: its columns are before and after.")
     if not name.casefold().endswith(".json"):
         raise UserError(f"{name} is no kind of file that tells one side", _KINDS)
     value = _json(name, text)

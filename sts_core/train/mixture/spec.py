@@ -14,7 +14,7 @@ from typing import Any
 from sts_core.errors import UserError
 from sts_core.results.scores import METRICS
 from sts_core.spec import DTYPES
-from sts_core.spec_checks import device, is_number, known_keys, one_of, positive, table, whole
+from sts_core.spec_checks import device, is_number, known_keys, one_of, table, whole
 from sts_core.spec_file import apply_change, located, read_table
 from sts_core.stats.allocation import ALLOCATIONS
 
@@ -121,12 +121,10 @@ class MixtureSpec:
         whole("floor", self.floor, 0)
         if self.cap is not None:
             whole("cap", self.cap, 0)
-        if self.tau != 0:
-            positive("tau", self.tau)
-            if self.tau > _MOST_TAU:
-                raise UserError(
-                    f"tau is {self.tau!r}", f"Give at most {_MOST_TAU}: more gives all to one domain anyway."
-                )
+        if not is_number(self.tau) or self.tau < 0:
+            raise UserError(f"tau is {self.tau!r}", "Give a finite number of at least 0.")
+        if self.tau > _MOST_TAU:
+            raise UserError(f"tau is {self.tau!r}", f"Give at most {_MOST_TAU}: more gives all to one domain anyway.")
         self._check_allocation()
 
     def _check_domains(self) -> None:

@@ -119,7 +119,7 @@ def plan(spec: SftSpec) -> dict[str, Any]:
         },
         "warnings": [
             *rows.warnings, *_warnings(spec, total, epochs), *_mixture_warnings(spec, info, rows.mixture),
-            *_unasked(cost.unasked),
+            *_unasked(cost.unasked), *_room_warnings(each * (kept + 1), folders.jobs()),
         ],
     }  # fmt: skip
 
@@ -182,6 +182,16 @@ def check_room(spec: SftSpec, info: ModelInfo, out: Path) -> None:
             f"{free / 1e6:,.0f} MB are free",
             "Free some space, or put the cache on another disk (STS_CACHE).",
         )
+
+
+def _room_warnings(needed: int, out: Path) -> list[str]:
+    free = shutil.disk_usage(out).free
+    if needed <= free:
+        return []
+    return [
+        f"The checkpoints need {needed / 1e9:,.1f} GB in all and {free / 1e9:,.1f} GB are free: keep fewer "
+        "(keep_checkpoints), or make fewer (checkpoint_every)."
+    ]
 
 
 def _checkpoint_bytes(sizes: Size) -> int:

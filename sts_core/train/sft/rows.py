@@ -243,8 +243,12 @@ def _warnings(
 
 def _too_few(read: Rows) -> UserError:
     lost = ", ".join(f"{why}: {n}" for why, n in read.dropped.items())
+    most = max(read.dropped, key=lambda why: read.dropped[why], default="")
+    hint = "Add rows with questions of their own."
+    if most and read.dropped[most] > read.records / 2:
+        hint = "Mend those rows, or map the right columns: columns = { question = …, answer = … }."
     return UserError(
         f"{len(read.rows):,} usable rows of {read.records:,}{f' ({lost})' if lost else ''} leave none to train on: "
         "half a set, or all that repeats one question, is kept for queries",
-        "Add rows with questions of their own.",
+        hint,
     )

@@ -23,6 +23,7 @@ ANSWERS = ("answer", "cot")
 SCHEDULES = ("cosine", "linear", "constant")
 REPORTS = ("wandb", "tensorboard")
 PRESETS = ("default", "paper")
+MOST_EPOCHS = 1_000_000
 TRAINING_DTYPES = tuple(name for name in DTYPES if name != "float16")
 """float16 would need its loss scaled, which bfloat16 does without."""
 ALL_LINEAR = "all-linear"
@@ -181,6 +182,8 @@ class SftSpec:
             object.__setattr__(self, "epochs", 1.0)
         if self.epochs is not None:
             positive("epochs", self.epochs)
+            if self.epochs > MOST_EPOCHS:
+                raise UserError(f"epochs is {self.epochs!r}", f"Give at most {MOST_EPOCHS:,} passes over the rows.")
             object.__setattr__(self, "epochs", float(self.epochs))
 
     def _check_batch(self) -> None:
