@@ -86,7 +86,7 @@ def take_away(feature: int, markdown: Callable[[], str], neuronpedia: str | None
 
 
 def _step(stored: Stored, label: str, to: int | None, icon: str, side: Any) -> None:
-    name = label if to is None else f"{label} {count(to)}"
+    name = label if to is None else f"{label}: {count(to)}"
     st.button(
         name, key=label.lower(), icon=icon, icon_position=side, type="tertiary", disabled=to is None,
         on_click=choose_feature, args=(stored, to),

@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +30,8 @@ LARGEST = 1_000_000
 TRIES = 5
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 120.0
 """Seconds before the second try, doubled for each next one; and the longest that a server may ask for."""
+_KNOCK = 10.0
+"""Seconds in which somebody at an address is to be heard of."""
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _THINKING_TOKENS = 2_000
 """For models that think before they answer and count it."""
@@ -80,6 +83,20 @@ class Endpoint:
         self.host = host
         proxies = urllib.request.ProxyHandler({} if local else None)
         self._opener = urllib.request.build_opener(_NoRedirect, proxies)
+
+    def reach(self) -> None:
+        """Refuse an address at which nobody listens, before anything is read for it. A proxy is left to answer."""
+        parts = urlsplit(self._url)
+        if parts.hostname not in _LOOPBACK and parts.scheme in urllib.request.getproxies():
+            return
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=min(self._timeout, _KNOCK)).close()
+        except OSError as error:
+            why = plain(error.strerror or str(error), 120)
+            raise UserError(
+                f"{self.host} cannot be reached: {why}", "Check the address, and that its server runs."
+            ) from None
 
     def say(self, prompt: str, opening: str = "") -> Answer:
         """The model's answer; one without it tells what went wrong. A refusal of the key or address is a UserError.

@@ -211,7 +211,9 @@ def make_judge(order: LabelOrder) -> tuple[Judge, list[str]]:
 
         talker = LocalModel(order.model) if order.model else LocalModel()
         return ChatJudge(talker), talker.warnings
-    return ChatJudge(Endpoint(order.judge, order.model or "", order.key_variable, order.timeout)), []
+    endpoint = Endpoint(order.judge, order.model or "", order.key_variable, order.timeout)
+    endpoint.reach()
+    return ChatJudge(endpoint), []
 
 
 def _held_out(

@@ -200,6 +200,13 @@ def test_one_that_never_mends_is_given_up(server: Server, fault: Step, told: str
     assert len(server.asked) == TRIES
 
 
+def test_nobody_at_the_address_is_told_before_anything_is_asked(free_port: int, server: Server) -> None:
+    with pytest.raises(UserError, match=f"127.0.0.1:{free_port} cannot be reached: Connection refused"):
+        Endpoint(f"http://127.0.0.1:{free_port}/v1", "m").reach()
+    Endpoint(server.url, "m").reach()
+    assert not server.asked
+
+
 def test_nobody_at_the_address_is_told(free_port: int) -> None:
     talker = Endpoint(f"http://127.0.0.1:{free_port}/v1", "x", pause=Pauses())
     assert "cannot be reached" in talker.say("Which?").trouble
