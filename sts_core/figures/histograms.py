@@ -67,7 +67,7 @@ def activation_histogram(
     ticks = _round_values(ends[first], ends[last + 1])
     figure.update_xaxes(
         type="log", fixedrange=True, title={"text": "activation (log)", "standoff": 6}, minor={"ticks": ""},
-        tickvals=ticks, ticktext=[number(value) for value in ticks],
+        tickvals=ticks, ticktext=[f"{value:g}" for value in ticks],
     )  # fmt: skip
     highest = max((max(arm.counts) / arm.seen for arm in arms if arm.seen), default=0)
     figure.update_yaxes(
