@@ -11,7 +11,7 @@ from pages.parts.escape import plain
 from pages.parts.messages import told
 from pages.parts.progress import result_key
 from pages.parts.selection import show_next
-from sts_core.figures.numbers import duration, size
+from sts_core.figures.numbers import count, duration, size
 from sts_core.jobs import disk, launch, queue
 from sts_core.jobs.folder import STAGED, Job
 from sts_core.jobs.watch import read
@@ -71,10 +71,14 @@ def note(job: Job, text: str) -> None:
     key = f"note_{job.id}"
 
     def keep() -> None:
-        write_note(job.id, st.session_state[key])
+        given = st.session_state[key]
+        write_note(job.id, given[:LONGEST])
+        if len(given) > LONGEST:
+            st.toast(f"Of the note the first {count(LONGEST)} characters are kept.")
         keeper.catch_up()
 
-    st.text_area("Note", text, key=key, height=80, max_chars=LONGEST, on_change=keep, placeholder="Why this run?")
+    # A field with a limit of its own takes nothing at all of a longer text, and says nothing.
+    st.text_area("Note", text, key=key, height=80, on_change=keep, placeholder="Why this run?")
 
 
 def _button(

@@ -101,6 +101,15 @@ def test_a_note_is_kept_in_the_folder_and_the_table(app: App) -> None:
     assert table(test)[0]["note"] == "too *hot*"
 
 
+def test_of_a_note_that_is_too_long_the_beginning_is_kept_and_said(app: App) -> None:
+    folder = a_job("x", state="done")
+    test = opened(app, job=folder.name)
+    test.text_area(key=f"note_{folder.name}").input("a" * 10_001).run()
+    assert not test.exception
+    assert read_note(folder) == "a" * 10_000
+    assert "the first 10\u202f000 characters" in test.toast[0].value
+
+
 def test_the_line_shows_who_waits_for_whom_and_can_be_changed(app: App) -> None:
     at_work()
     first, second = a_job("first", "sft"), a_job("second", "sft")
