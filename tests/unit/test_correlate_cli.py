@@ -382,10 +382,9 @@ def test_what_lm_eval_found_in_an_evaluation_is_read_with_its_rows(planted: Path
 
 def test_equal_changes_have_no_correlation_no_p_and_no_reliability(planted: Path, tmp_path: Path) -> None:
     harms = [0.1 + 0.2, 0.3, 0.3, 0.30000000000000004]
-    names = [*truth(planted)]
     path = tmp_path / "equal.csv"
-    rows = [f"{name},{harms[i % 4]!r},0.01" for i, name in enumerate(names)]
-    path.write_text("\n".join(["domain,change,se", *rows]), encoding="utf-8")
+    rows = "\n".join(f"{name},{harms[i % 4]!r},0.01" for i, name in enumerate(truth(planted)))
+    path.write_text(f"domain,change,se\n{rows}", encoding="utf-8")
     found = hold_against(Result(planted), read_actual(path), n=50)
     assert found.actual.reliability is not None
     assert math.isnan(found.actual.reliability)
