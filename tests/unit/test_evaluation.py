@@ -102,7 +102,10 @@ def tokenizer(style: str) -> Any:
 
 @pytest.mark.parametrize(("family", "style"), CASES)
 def test_the_dense_way_gives_the_same(tmp_path: Path, family: Any, style: Any) -> None:
-    """Every row and metric to 1e-5 (of its size, above 1), through a folder and in float32; Gemma's capped logits and windows included."""
+    """Every row and metric to 1e-5 (of its size, above 1), through a folder and in float32.
+
+    Gemma's capped logits and windows included.
+    """
     words, changes = tokenizer(style), {"final_logit_softcapping": 3.0} if family == "gemma2" else {}
     folder = tmp_path / "model"
     tiny.model(family, vocabulary=len(words), **changes).save_pretrained(folder)
