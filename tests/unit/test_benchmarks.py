@@ -12,8 +12,11 @@ import torch
 from benchmarks import engine, engine_gpu, items, made, meter, rival, work
 from benchmarks.findings import OURS, RIVAL, compare
 from benchmarks.scaled_scores import ways
+from benchmarks.same_order import alike, named, scores
 from benchmarks.side import run
 from benchmarks.task import TINY, Report, Task
+from sts_core.folders import DEMO
+from sts_core.results.vectors import Vectors
 from tests import tiny
 
 TASK = Task("ours", TINY, "", 1, 96, "float32", prefix=30, items=3, repeats=2, batches=(1, 2))
@@ -183,3 +186,13 @@ def test_a_feature_by_its_own_scale_counts_as_much_as_any_other() -> None:
     assert list(relative) == [1.5 + 0.5, 0.5 + 1.5]  # the feature that is silent everywhere has no scale
     assert list(weighted) == [1.5 + 3 * 0.5, 0.5 + 3 * 1.5]
     assert list(share) == [1, 1]
+
+
+def test_the_order_of_domains_is_that_of_the_product() -> None:
+    of = Vectors(DEMO / "result")
+    told = of.scores(n=100, metrics=["sts_act"]).set_index("domain")["value"]
+    assert named(DEMO / "result") == "gsm-symbolic"
+    assert scores(of, "sts_act").to_dict() == pytest.approx(told.to_dict())
+    assert alike(told, told.iloc[::-1]) == pytest.approx(1)
+    assert alike(told, -told) == pytest.approx(-1)
+    assert 0 < alike(told, scores(of, "sts_act", whole=True)) < 1
