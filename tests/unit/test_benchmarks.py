@@ -11,8 +11,8 @@ import torch
 
 from benchmarks import engine, engine_gpu, items, made, meter, rival, work
 from benchmarks.findings import OURS, RIVAL, compare
-from benchmarks.scaled_scores import ways
 from benchmarks.same_order import alike, named, scores
+from benchmarks.scaled_scores import ways
 from benchmarks.side import run
 from benchmarks.task import TINY, Report, Task
 from sts_core.folders import DEMO
