@@ -11,11 +11,12 @@ import torch
 
 from benchmarks import engine, engine_gpu, items, made, meter, rival, work
 from benchmarks.findings import OURS, RIVAL, compare
+from benchmarks.harms_alike import against_mean, harm
 from benchmarks.same_order import alike, named, scores
 from benchmarks.scaled_scores import ways
 from benchmarks.side import run
 from benchmarks.task import TINY, Report, Task
-from sts_core.folders import DEMO
+from sts_core.folders import DEMO, demo_runs
 from sts_core.results.vectors import Vectors
 from tests import tiny
 
@@ -196,3 +197,12 @@ def test_the_order_of_domains_is_that_of_the_product() -> None:
     assert alike(told, told.iloc[::-1]) == pytest.approx(1)
     assert alike(told, -told) == pytest.approx(-1)
     assert 0 < alike(told, scores(of, "sts_act", whole=True)) < 1
+
+
+def test_the_mean_harm_of_one_run_is_its_own() -> None:
+    folder = demo_runs() / "20261130-174918-177930-b7a004" / "result"
+    harms = harm(folder)
+    assert (len(harms), harms.idxmax()) == (14, "math")
+    once, twice = against_mean(folder, [harms]), against_mean(folder, [harms, harms])
+    assert (once.n, once.spearman) == (14, pytest.approx(twice.spearman))
+    assert against_mean(folder, [-harms]).spearman == pytest.approx(-once.spearman)
