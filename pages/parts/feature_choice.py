@@ -46,7 +46,7 @@ def choose(stored: Stored, features: Features, labels: pd.DataFrame) -> Question
             "Fires on at least", list(RATES), format_func=lambda rate: RATES.get(rate, percent(rate)), key="least",
             bind="query-params", width=130, help="Share of all tokens looked at, without demonstrations.",
         )  # fmt: skip
-        label = _label(labels)
+        label = _label(features.names(labels)[:MOST_LABELS])
         text = st.text_input(
             "Search", key="find", bind="query-params", max_chars=200, placeholder="a word or a number", width=200,
             help="In labels, explanations, notes and, where a gallery was made, in examples; or a feature's number.",
@@ -103,9 +103,8 @@ def draw_line(polygon: Polygon) -> None:
         st.query_params[_DRAWN] = "_".join(dict.fromkeys(corners))
 
 
-def _label(labels: pd.DataFrame) -> str:
-    """One of the labels there are, the most frequent first."""
-    known = [str(name) for name in labels["label"].dropna().value_counts().index[:MOST_LABELS]]
+def _label(known: list[str]) -> str:
+    """One of the labels there are."""
     if not known:
         return ""
     chosen: Any = st.selectbox(

@@ -44,6 +44,13 @@ def page() -> None:
     if selection.result is None or stored is None:
         nothing_measured("its features appear here then")
         return
+    st.fragment(body)(selection, stored)
+    provenance(selection.result, stored)
+
+
+@told()
+def body(selection: Selection, stored: Stored) -> None:
+    """The list, or the feature looked at; redrawn by itself: neither a filter nor a pick changes the line on top."""
     features = features_of(str(stored.folder), stored.key)
     labels = NO_LABELS
     with told():  # a table of labels that is damaged hides no feature
@@ -54,7 +61,6 @@ def page() -> None:
     else:
         one(selection, stored, features, labels, chosen)
     try_text(stored, labels, chosen)
-    provenance(selection.result, stored)
 
 
 def browse(selection: Selection, stored: Stored, features: Features, labels: pd.DataFrame) -> None:

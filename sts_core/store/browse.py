@@ -84,19 +84,33 @@ class Place(NamedTuple):
     after: int | None
 
 
+class _Known(NamedTuple):
+    """Labels in the shapes that answer fastest."""
+
+    given: pd.DataFrame | None
+    """What they were made of."""
+    rows: pd.DataFrame
+    """A row a feature that has any, found by its number."""
+    arrow: pa.Table
+    names: list[str]
+    """The labels there are, the most frequent first."""
+
+
 @dataclass(frozen=True)
 class Features:
     """All features of one result. Made by `read_features`; any thread may ask."""
 
     connection: duckdb.DuckDBPyConnection
+    table: pd.DataFrame
+    """What the database holds, by a feature's number: a few rows are fetched here, in a tenth of the time."""
     domains: list[str]
     means: np.ndarray
     """[features, domains]: mean activation a token."""
     count: int
     tokens: int
     """Tokens looked at in all sets: the denominator of every density."""
-    _named: dict[int, tuple[pd.DataFrame | None, pa.Table]] = field(default_factory=dict, repr=False)
-    """The labels that were asked with last, and the same as the database reads them fastest."""
+    _last: list[_Known] = field(default_factory=list, repr=False)
+    """The labels that were asked with last."""
 
     def share_in(self, domain: str) -> float | None:
         """The share of all features that fire in a domain, that are strongest in this one."""
@@ -105,14 +119,20 @@ class Features:
             found = cursor.execute(asked, [domain]).fetchall()[0][0]
         return None if found is None else float(found)
 
+    def names(self, labels: pd.DataFrame | None) -> list[str]:
+        """The labels there are, the most frequent first."""
+        return self._known(labels).names
+
     def ask(self, question: Question, labels: pd.DataFrame | None = None) -> Found:
         """The features that answer a question, of equal ones the lower number first; NaN last."""
         with self._chosen(question, labels) as (cursor, order):
             cells = cursor.execute(_GRID).df()
             if question.drawn:
                 _keep_inside(cursor, question.drawn)
-            rows = cursor.execute(_FIRST.format(order=order), [question.limit]).df()
+            asked = f"select feature from chosen order by {order} limit ?"
+            first = cursor.execute(asked, [question.limit]).fetchnumpy()
             matching = cursor.execute("select count(*) from chosen").fetchall()[0][0]
+        rows = self.table.loc[first["feature"]].join(self._known(labels).rows).reset_index()
         rows["by_domain"] = [row.tolist() for row in self.means[rows["feature"]]]
         return Found(rows, int(matching), cells)
 
@@ -146,7 +166,7 @@ class Features:
         column, _, way = by.partition(" ")
         where, values = _conditions(question)
         with self.connection.cursor() as cursor:
-            cursor.register("given", self._given(labels))
+            cursor.register("given", self._known(labels).arrow)
             cursor.execute(
                 f"""create temp table chosen as select feature, density, shift_icl, {column} as ordered
                 from features left join given using (feature) where {" and ".join([kept, *where])}""",
@@ -154,21 +174,18 @@ class Features:
             )
             yield cursor, f"isnan(ordered), ordered {way}, feature"
 
-    def _given(self, labels: pd.DataFrame | None) -> pa.Table:
-        """Labels as a table of Arrow's: made once of each table of them, which nobody changes."""
-        kept = self._named.get(id(labels))
-        if kept is None or kept[0] is not labels:
-            kept = (labels, pa.Table.from_pandas(_labels(labels), preserve_index=False))
-            self._named.clear()
-            self._named[id(labels)] = kept
-        return kept[1]
+    def _known(self, labels: pd.DataFrame | None) -> _Known:
+        """Made once of each table of labels, which nobody changes."""
+        for known in self._last:
+            if known.given is labels:
+                return known
+        rows = _labels(labels)
+        names = [str(name) for name in rows["label"].dropna().value_counts().index]
+        known = _Known(labels, rows.set_index("feature"), pa.Table.from_pandas(rows, preserve_index=False), names)
+        self._last[:] = [known]
+        return known
 
 
-_FIRST = """
-    select features.*, given.* exclude (feature)
-    from (select * from chosen order by {order} limit ?)
-    join features using (feature) left join given using (feature) order by {order}
-"""
 _GRID = """
     select round(log10(density) / 0.08) * 0.08 as x, round(log10(shift_icl) / 0.08) * 0.08 as y, count(*)::int as many
     from chosen where density > 0 and shift_icl > 0 group by all order by all
@@ -201,7 +218,8 @@ def read_features(folder: Path, tokens: Mapping[str, int], target: str = "target
     order = "isnan(shift_icl), shift_icl desc, feature"
     connection.execute(f"create table features as select row_number() over (order by {order}) as rank, * from shift")
     connection.unregister("shift")
-    return Features(connection, domains, means, len(shift), sum(tokens.values()))
+    table = connection.execute("select * from features").df().set_index("feature")
+    return Features(connection, table, domains, means, len(shift), sum(tokens.values()))
 
 
 def _by_domain(path: Path, features: int) -> tuple[list[str], np.ndarray, np.ndarray]:
