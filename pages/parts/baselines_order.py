@@ -22,7 +22,7 @@ from sts_core.store.results import Stored
 KIND = "baselines"
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "baselines", "--plan")
 STEPS, ROWS = 15, 40
-_NO_RUN = "needs the fine-tuned model: choose a run of this machine under What happened"
+_NO_RUN = "needs the fine-tuned model: choose a run of this machine under What happened (runs that ship carry no model)"
 _PARTS = {"raw": "raw residuals", "after": "before and after", "probe": "the short LoRA probe"}
 
 

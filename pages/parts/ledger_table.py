@@ -104,7 +104,7 @@ def _line(entry: Entry, now: Ledger) -> None:
                     query_params=transfer_query(entry),
                 )  # fmt: skip
             else:
-                st.caption("The result it was told from is no longer here; what was written down stands.")
+                st.caption("The result it was told from is not on this machine; what was written down stands.")
         if entry.primary is not None and entry.primary.points:
             _domains(entry)
 

@@ -67,7 +67,8 @@ def choose_rows() -> dict[str, Any]:
     """Whose answers are learned, and what of the training set itself goes in."""
     answers = _one_of(
         "Answers come from", "mix_answers", _ANSWERS,
-        "The model itself: what it says before it is fine-tuned, the paper's way; asked in a job.",
+        "The model itself: what it says before it is fine-tuned, the paper's way; asked in a job. Worked out: needs a "
+        "column cot in the domains' rows, which the embedded ones lack.",
     )  # fmt: skip
     with st.expander("The training set's own rows, answers and seed", key="mix_more"):
         left, middle, right = st.columns(3)

@@ -12,6 +12,7 @@ from pages.parts.transfer_data import ACT, Choice, compared, correlation, hold, 
 from sts_core.errors import UserError
 from sts_core.figures.correlation_words import verdict
 from sts_core.results.actual import Actual
+from sts_core.results.agreement import PRIMARY_N
 from sts_core.results.outcomes.outcome import Outcome
 from sts_core.store.results import Stored
 
@@ -22,7 +23,9 @@ def outcome_link(stored: Stored) -> None:
     if not runs:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":material/moving: What really happened: {plain(_told(stored, runs[0]))}.", width="content")
+        # The comparison that was fixed beforehand, whatever is chosen above.
+        told = plain(_told(stored, runs[0]))
+        st.markdown(f":material/moving: What really happened, with N = {PRIMARY_N}: {told}.", width="content")
         st.page_link(
             "pages/views/transfer.py", label="See it on Transfer", query_params={"result": stored.key[:KEY_HEAD]},
             width="content",

@@ -154,7 +154,7 @@ def _band(most: int) -> tuple[int, int]:
 
 def _listed(features: int) -> tuple[int, ...]:
     text = st.text_input(
-        "Feature numbers", key="listed", bind="query-params", max_chars=10_000, placeholder="12, 40, 77", width=SLIDER
+        "Feature numbers", key="listed", bind="query-params", max_chars=100_000, placeholder="12, 40, 77", width=SLIDER
     )
     parts = [part for part in re.split(r"[\s,;]+", text or "") if part]
     wrong = next((part for part in parts if not (part.isascii() and part.isdigit() and len(part) < 10)), None)

@@ -140,7 +140,7 @@ def _correlated(
 
 def compared(found: Correlation, choice: Choice, actual: Actual) -> Comparison:
     """The correlation with what was compared, for its words."""
-    primary = choice.fixed_beforehand and actual.metric == PRIMARY_METRIC
+    primary = choice.fixed_beforehand and actual.metric == PRIMARY_METRIC and not actual.foreign
     return Comparison(choice.score, choice.outcome, ALL, primary, found)
 
 

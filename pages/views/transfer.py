@@ -111,6 +111,7 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
             metric = choose_metric(actual)
             actual = actual if metric == actual.metric else read(token, metric)
             actual = actual if actual.from_paper else actual._replace(source=found[token].label)
+            actual = actual.beside(of.manifest)
         score = choose_score()
         outcome = choose_outcome() if actual is not None else HARM
         bring_file(of.domains, actual if token.startswith(BROUGHT) else None)
@@ -199,6 +200,8 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
                 help="Fixed before looking: STS act over the 100 most shifted features, signed harm in the answer's "
                 "log-likelihood, all domains, Spearman. Everything else is exploratory.",
             )  # fmt: skip
+        if actual.foreign:
+            st.badge("Another training set", color="orange", icon=":material/warning:")
         if carried_by_one(found):
             st.badge("One point carries this", color="orange", icon=":material/warning:")
     for note in notes:
@@ -207,7 +210,9 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
 
 def _limits(comparison: Comparison, held: Held, actual: Actual) -> list[str]:
     found = comparison.correlation
-    told = [f"95 % of r: {interval_words(found.ci)}; leaving one out gives {interval_words(found.loo_range)}."]
+    told = []
+    if known(found.r):
+        told.append(f"95 % of r: {interval_words(found.ci)}; leaving one out gives {interval_words(found.loo_range)}.")
     if disagree := disagreement_words(found):
         told.append(disagree)
     if found.hits is not None:

@@ -49,7 +49,9 @@ def correlate(
     ] = None,
     metric: Annotated[str | None, typer.Option(help="Which metric of FILE; nll when it is there.")] = None,
     n: Annotated[int | None, typer.Option("--n", min=1, help="How many features to average over: 100.")] = None,
-    ranks: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="A rank band instead: 100:200.")] = None,
+    ranks: Annotated[
+        str | None, typer.Option(metavar="FIRST-LAST", help="A rank band instead: 101-200, or 100:200 as a slice.")
+    ] = None,
     dims: Annotated[str, typer.Option(help="icl, sft (the run's own), random, or a file of feature numbers.")] = "icl",
     power: Annotated[int, typer.Option(min=1, max=2, help="1, or 2 for squares.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of permutations and resampling.")] = 0,
@@ -120,6 +122,8 @@ def _given(actual: list[str] | None, paper: list[str] | None) -> list[Given]:
         raise UserError(
             "What happened is not given", "Name it with --actual FILE: a CSV, a pair, a run's folder or id, or paper."
         )
+    if len(places) == 1 and places[0].startswith(PREFIX) and not paper:  # as `sts export` takes it
+        return [f"{PREFIX}{model}" for model in _models([places[0].removeprefix(PREFIX)])]
     if places == [PAPER] and not Path(PAPER).exists():
         return [f"{PREFIX}{model}" for model in _models(paper)]
     if paper:
@@ -185,7 +189,7 @@ def _words(found: Agreement) -> str:
     if actual.target is not None:
         se = actual.target.harm_se
         error = f" ± {fixed(se, 3)}" if known(se) else ""
-        notes.append(f"The target set itself: harm {fixed(actual.target.harm, 3)}{error} (below 0: it got better).")
+        notes.append(f"The training set itself: harm {fixed(actual.target.harm, 3)}{error} (below 0: it got better).")
     notes += [f"Only scored, no outcome: {', '.join(found.only_scored)}."] if found.only_scored else []
     without = "Only an outcome, STS not published" if found.actual.from_paper else "Only an outcome, not scored"
     if found.only_changed and not any("not published" in note for note in notes):

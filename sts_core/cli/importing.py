@@ -82,7 +82,7 @@ def _outcomes(
     from sts_core.results import imported
     from sts_core.results.outcomes.csv_table import to_text
     from sts_core.results.outcomes.outcome import of_metric
-    from sts_core.results.outcomes.reading import read_outcomes
+    from sts_core.results.outcomes.reading import left_out, read_outcomes
     from sts_core.results.outcomes.rows import FILE
 
     found = read_outcomes(before, after)
@@ -104,6 +104,8 @@ def _outcomes(
     else:
         typer.echo(f"recognised: {_recognised(found)}", err=True)
         typer.echo(outcome_table(found))
+    if after is not None and (names := left_out(before, after)):
+        typer.echo(visible(f"left out, for one side has no number: {', '.join(names)}"), err=True)
     if name is not None:
         told = f"kept as {name}: sts correlate cache/demo/result --actual {_quoted(name)}"
     elif out is None:

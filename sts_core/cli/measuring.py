@@ -95,7 +95,8 @@ def score(
         int | None, typer.Option("--n", min=1, help="How many of the most shifted features to average over: 100.")
     ] = None,
     ranks: Annotated[
-        str | None, typer.Option(metavar="FIRST:LAST", help="A rank band instead of the top n: 100:200.")
+        str | None,
+        typer.Option(metavar="FIRST-LAST", help="A rank band instead of the top n: 101-200, or 100:200 as a slice."),
     ] = None,
     dims: Annotated[str, typer.Option(help="icl, sft, random, or a file of feature numbers.")] = "icl",
     power: Annotated[str, typer.Option(help="1, 2 or 1,2 (squares, as in the reference notebook).")] = "1",
@@ -124,13 +125,15 @@ def _powers(text: str) -> list[int]:
 
 
 def ranks_band(text: str | None) -> tuple[int, int] | None:
-    """`100:200` as two ranks; None where no band was asked for."""
+    """`101-200`, as the page counts them, or the slice `100:200`; None where no band was asked for."""
     if text is None:
         return None
-    first, colon, last = text.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal()):
-        raise UserError(f"--ranks {text} is not FIRST:LAST", "For example --ranks 100:200.")
-    return int(first), int(last)
+    from_one = "-" in text
+    first, _, last = text.partition("-" if from_one else ":")
+    if not (first.isdecimal() and last.isdecimal()) or (from_one and int(first) < 1):
+        hint = "For example --ranks 101-200, both ends included, or the same as a slice, 100:200."
+        raise UserError(f"--ranks {text} is no band of ranks", hint)
+    return int(first) - from_one, int(last)
 
 
 def _plan_text(value: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,13 @@ Given = str | Path | Sequence[str] | Sequence[Path] | Sequence[Outcome] | Mappin
 """A file, folder or imported name, a pair (before, after), outcomes, a change of accuracy a domain; `paper:MODEL`."""
 
 
+class Trained(NamedTuple):
+    """A training set: its rows' digest, and what it is called."""
+
+    digest: str
+    name: str
+
+
 class Actual(NamedTuple):
     """The outcomes of one metric."""
 
@@ -55,6 +62,18 @@ class Actual(NamedTuple):
     """The evaluation's folder, where it is one."""
     mixed: bool = False
     """Whether it is a fine-tune on a mixture."""
+    trained: Trained | None = None
+    """What a fine-tune was trained on, where it tells."""
+    foreign: str = ""
+    """What it was trained on, where that is not what the scores foretell: see `beside`."""
+
+    def beside(self, manifest: Mapping[str, Any]) -> Actual:
+        """The same, held against the result of this manifest: whether it is of another training set is known then."""
+        trained, then = self.trained, (manifest.get("resolved") or {}).get("files", {}).get(TARGET, {})
+        if trained is None or manifest["spec"]["target"]["data"] == trained.name or then.get("data") == trained.digest:
+            return self
+        name = trained.name
+        return self._replace(foreign=name.rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name)
 
     @property
     def from_paper(self) -> bool:
@@ -150,15 +169,22 @@ def _actual(found: Sequence[Outcome], metric: str | None, source: str, folder: P
     target = next((outcome for outcome in chosen if same_name(outcome.domain) == TARGET), None)
     domains = [outcome for outcome in chosen if same_name(outcome.domain) != TARGET]
     reliability, told = _reliability(domains, name, folder)
-    return Actual(domains, target, name, metrics, source, reliability, told, folder, _is_mixed(folder))
+    mixed, trained = _training(folder)
+    return Actual(domains, target, name, metrics, source, reliability, told, folder, mixed, trained)
 
 
-def _is_mixed(folder: Path | None) -> bool:
-    """A run's manifest tells what was mixed into its training set."""
+def _training(folder: Path | None) -> tuple[bool, Trained | None]:
+    """What a run's manifest tells: whether rows were mixed into its training set, and which set that is."""
     try:
-        return folder is not None and "mixture" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["rows"]
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) if folder is not None else {}
+        mixed = "mixture" in told["rows"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return False, None
+    try:
+        data = told["resolved"]["files"][TARGET]["data"] if mixed else told["data"]
+        return mixed, Trained(str(data), str(told["spec"][TARGET]["data"]))
+    except (KeyError, TypeError):
+        return mixed, None
 
 
 def _reliability(domains: Sequence[Outcome], metric: str, folder: Path | None) -> tuple[float | None, str]:

@@ -32,6 +32,7 @@ ALL, PAPER8 = "all", "paper8"
 FILTERS = (ALL, PAPER8)
 EACH_END = 4
 NONE_WORSE = "No domain got worse: the order of harm is that of who gained least."
+OTHER_SET = "This run was trained on {}, which is not what these scores foretell: no test of them."
 SELECTED = (
     "Eight domains were chosen by how much they changed: that raises a correlation (for 14 Gaussian pairs a true r of "
     "0.5 becomes 0.59 on average)."
@@ -125,6 +126,7 @@ def hold_against(
 
     The baselines are those that the result tells and, if `measured`, those that `sts baselines` has measured for it.
     """
+    actual = actual.beside(result.manifest)
     if dims == "sft":
         scores = result.scores(dims=run_dims(actual, *(ranks or (0, n))).tolist(), power=power)
     else:
@@ -141,7 +143,8 @@ def hold_against(
 
 def cautions(actual: Actual, harms: Sequence[float]) -> list[str]:
     """What a reader of the comparison has to know beside its numbers."""
-    return [*([MIXED] if actual.mixed else []), *none_worse(harms)]
+    told = [OTHER_SET.format(actual.foreign)] if actual.foreign else []
+    return [*told, *([MIXED] if actual.mixed else []), *none_worse(harms)]
 
 
 def none_worse(harms: Sequence[float]) -> list[str]:
@@ -170,7 +173,7 @@ def agree(
         for score in [metric for metric in SCORES if any(metric in point.score for point in points)]:
             for outcome in (HARM, SIZE):
                 primary = standard and (score, outcome, name) == (SCORES[0], HARM, ALL)
-                primary = primary and actual.metric == PRIMARY_METRIC
+                primary = primary and actual.metric == PRIMARY_METRIC and not actual.foreign
                 result = _compare(kept, score, outcome, actual.reliability, seed)
                 found.append(Comparison(score, outcome, name, primary, result))
     return Agreement(actual, points, only_scored, only_changed, found, [], notes, {}, Cost(None, ""))

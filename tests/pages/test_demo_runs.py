@@ -93,7 +93,7 @@ def test_what_it_did_is_held_against_its_result(app: App, pages_cache: Path) -> 
     assert "prediction, tested here by one fine-tune" in workbench.title[0].value.replace("\\", "").replace(
         "\u2011", "-"
     )
-    assert "What really happened: STS act " in words(workbench)
+    assert "What really happened, with N = 100: STS act " in words(workbench)
     assert "(Spearman ρ = " in words(workbench)
     links = {link.proto.label: link.proto.query_string for link in workbench.get("page_link")}
     assert links["See it on Transfer"] == f"result={key[:12]}"

@@ -19,7 +19,7 @@ from sts_core.folders import atomic_json, atomic_write, ensure, jobs
 from sts_core.jobs.folder import RESULT
 from sts_core.results import Result
 from sts_core.results.actual import MIXED, read_actual
-from sts_core.results.agreement import NONE_WORSE, hold_against
+from sts_core.results.agreement import NONE_WORSE, OTHER_SET, hold_against
 from sts_core.results.outcomes.rows import AFTER, BEFORE, RowValue, read_rows, write_rows
 from tests.pages.made_runs import make_run
 from tests.pages.synthetic import FEATURES, all_domains, make_result
@@ -88,6 +88,21 @@ def test_what_the_set_alone_did_comes_before_what_a_mixture_did(app: App, result
     assert MIXED not in words_of(test)
     other = app(PAGE, result=key[:12], actual=f"run:{mixed}")
     assert MIXED in words_of(other)
+
+
+def test_a_run_on_another_training_set_is_no_test_of_these_scores(app: App, result: Result) -> None:
+    own = result.manifest["spec"]["target"]["data"]
+    for data, foreign in ((own, ""), ("passages", "passages"), ("/a/b.csv", "b.csv")):
+        run = evaluated_run()
+        told = {"rows": {}, "data": "0" * 64, "spec": {"target": {"data": data}}}
+        atomic_json(jobs() / run / RESULT / "manifest.json", told)
+        test = app(PAGE, result=str(result.manifest["key"])[:12], actual=f"run:{run}")
+        assert not test.exception
+        assert (OTHER_SET.format(foreign) in words_of(test)) is bool(foreign)
+        assert ("Primary" in words_of(test)) is (not foreign)
+        found = hold_against(result, read_actual(jobs() / run))
+        assert any(one.primary for one in found.comparisons) is (not foreign)
+        assert (OTHER_SET.format(foreign) in found.notes) is bool(foreign)
 
 
 def test_where_no_domain_got_worse_harm_is_not_left_to_stand(app: App, result: Result) -> None:

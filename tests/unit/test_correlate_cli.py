@@ -229,7 +229,7 @@ def test_a_runs_own_evaluation_is_primary_and_its_reliability_told(planted: Path
     assert not [c for c in hold_against(Result(planted), read_actual(folder, "accuracy")).comparisons if c.primary]
     words = run(capsys, planted, "--actual", folder)
     assert "STS act ranks harm better than chance" in words
-    assert re.search(r"The target set itself: harm −0\.(4[5-9]|5[0-5])", words)
+    assert re.search(r"The training set itself: harm −0\.(4[5-9]|5[0-5])", words)
 
 
 def test_errors_tell_the_reliability_where_rows_do_not(tmp_path: Path) -> None:
@@ -327,7 +327,9 @@ def test_a_job_is_named_by_its_id(planted: Path, own_cache: Path, capsys: Any) -
         (["--actual", "a", "--actual", "b", "--actual", "c"], "3 times"),
         (["--actual", "OWN", "--filter", "paper9"], "no filter 'paper9'"),
         (["--actual", "OWN", "--n", "5", "--ranks", "1:2"], "two choices"),
-        (["--actual", "OWN", "--ranks", "5"], "not FIRST:LAST"),
+        (["--actual", "OWN", "--ranks", "5"], "is no band of ranks"),
+        (["--actual", "OWN", "--ranks", "0-5"], "is no band of ranks"),
+        (["--actual", "paper:gpt"], "no model"),
         (["--actual", "OWN", "--metric", "nll"], "no metric"),
         (["--actual", "OWN", "--paper", "qwen"], "belongs to"),
         (["--actual", "paper", "--paper", "gpt"], "no model"),

@@ -13,7 +13,7 @@ import pytest
 
 from sts_core.errors import UserError
 from sts_core.results.outcomes.outcome import Outcome, of_metric, pair
-from sts_core.results.outcomes.reading import levels_from, outcomes_from, read_levels, read_outcomes
+from sts_core.results.outcomes.reading import left_out, levels_from, outcomes_from, read_levels, read_outcomes
 from sts_core.spec import MMLU_DOMAINS
 
 
@@ -227,6 +227,8 @@ def test_what_is_wrong_with_a_side_is_told(name: str, content: Any, told: str) -
         ("domain,before,after,change\nlaw,30,27,3", "change is 3.0"), ("domain,change,n\nlaw,1,0", "n is '0'"),
         ("domain,change,se\nlaw,1,-1", "se is -1.0"), ("domain,change,domain\nlaw,1,law", "two columns named 'domain'"),
         ("domain,before,after\nlaw,-1e308,1e308", "no number for the change"),
+        ("domain,before,after\nlaw,53.78,0.56\nmath,40,0.3", "of two scales: 53.78 and 0.56"),
+        ("domain,before,after\nlaw,0.5,53\nmath,0.4,41\nhistory,0,0", "of two scales: 0.5 and 53"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_csv_is_told(text: str, told: str) -> None:
@@ -234,6 +236,28 @@ def test_what_is_wrong_with_a_csv_is_told(text: str, told: str) -> None:
         outcomes_from("t.csv", text.encode())
     assert told in error.value.message
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "domain,before,after\nlaw,53.78,0.56\nmath,40,41",  # one of two crashed
+        "domain,before,after,metric\nlaw,53.78,0.56,nll\nmath,40,0.3,nll",  # a loss may fall so far
+        "domain,before,after\nlaw,12,0.9\nmath,14,0.8",
+    ],
+)
+def test_a_large_change_is_no_other_scale(text: str) -> None:
+    assert len(outcomes_from("t.csv", text.encode())) == 2
+
+
+def test_domains_with_a_number_on_one_side_alone_are_named(tmp_path: Path) -> None:
+    after = lm_eval(0.1)
+    after["results"]["mmlu_pro_law"]["exact_match,custom-extract"] = "N/A"
+    del after["results"]["wikitext"]  # a metric that the other side lacks is no domain left out
+    places = write(tmp_path / "a.json", lm_eval()), write(tmp_path / "b.json", after)
+    assert left_out(*places) == ["law"]
+    assert "law" not in {one.domain for one in read_outcomes(*places)}
+    assert left_out(places[0], places[0]) == []
 
 
 def test_what_is_wrong_with_a_pair_is_told(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def gather(
     actual = None if given is None else read_actual(given, metric)
     if actual is not None and name and not actual.from_paper:
         actual = actual._replace(source=name)
+    if actual is not None:
+        actual = actual.beside(result.manifest)
     agreement = None if actual is None else hold_against(result, actual, n=n, filters=(ALL, PAPER8), seed=seed)
     run = None if actual is None or actual.folder is None else _table(actual.folder / "manifest.json")
     shifted = actual is not None and actual.folder is not None and (actual.folder / SHIFT).is_file()

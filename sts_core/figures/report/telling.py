@@ -100,6 +100,7 @@ def badges(found: Gathered) -> list[tuple[str, str]]:
     if first is None:
         return [("Prediction, not yet tested here", "plain")]
     marks = [("Primary comparison, fixed beforehand", "good") if first.primary else ("Exploratory", "plain")]
+    marks += [("Another training set", "warn")] if found.actual is not None and found.actual.foreign else []
     return marks + ([("One domain carries this", "warn")] if carried_by_one(first.correlation) else [])
 
 

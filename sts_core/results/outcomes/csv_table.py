@@ -12,6 +12,8 @@ from sts_core.results.outcomes.outcome import SHARE, Outcome, domain_name, is_lo
 
 SOURCE, METRIC = "csv", "score"
 """What a table without a column `metric` holds: something of which more is better."""
+APART = 20
+"""A share and a percentage are a hundred times apart, less what a training can change."""
 COLUMNS = ("domain", "before", "after", "change", "se", "n", "metric")
 _HINT = "Its header is to be domain,before,after or domain,change (and se, n, metric where they are known)."
 
@@ -40,6 +42,7 @@ def outcomes(name: str, text: str) -> list[Outcome]:
         raise UserError(f"{name}, line {reader.line_num} is not valid CSV: {error}", "Mend that line.") from None
     if not found:
         raise UserError(f"{name} has no line below its header", _HINT)
+    _refuse_two_scales(name, list(found.values()))
     return list(found.values())
 
 
@@ -92,6 +95,19 @@ def _outcome(cells: dict[str, str], where: str) -> Outcome:
     name = domain_name(cells["domain"], where)
     n = _count(cells.get("n"), where)
     return Outcome(name, before, after, change, se, n, metric, SOURCE, "", is_lower_better(metric))
+
+
+def _refuse_two_scales(name: str, found: Sequence[Outcome]) -> None:
+    """Accuracies as shares on one side and in per cent on the other would all seem to crash, or to soar."""
+    both = [(one.before, one.after) for one in found if not one.lower_is_better]
+    sides = [(before, after) for before, after in both if before is not None and after is not None]
+    apart = [pair for pair in sides if 0 < min(pair) <= 1 and max(pair) > APART * min(pair)]
+    if len(apart) > 1 and 2 * len(apart) >= len(sides):
+        before, after = apart[0]
+        raise UserError(
+            f"{name}: before and after seem to be of two scales: {before:g} and {after:g}",
+            "Give shares on both sides or per cent on both; if it is really so, give change instead.",
+        )
 
 
 def _number(text: str, where: str) -> float:

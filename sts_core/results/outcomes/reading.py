@@ -32,9 +32,17 @@ def read_outcomes(before: Path, after: Path | None = None) -> list[Outcome]:
         return outcomes_from(before.name, _bytes(before))
     levels = read_levels(before)
     raise UserError(
-        f"{before} tells one side alone ({len({level.domain for level in levels})} domains)",
+        f"{before.name} tells one side alone ({len({level.domain for level in levels})} domains)",
         "Name two files: the one from before training, then the one from after.",
     )
+
+
+def left_out(before: Path, after: Path) -> list[str]:
+    """Domains that only one of two sides has a number of, in any metric that both have."""
+    sides = [read_levels(place) for place in (before, after)]
+    both = {level.metric for level in sides[0]} & {level.metric for level in sides[1]}
+    names = [{level.domain.casefold(): level.domain for level in side if level.metric in both} for side in sides]
+    return [(names[0] | names[1])[key] for key in sorted(names[0].keys() ^ names[1].keys())]
 
 
 def outcomes_from(name: str, content: bytes) -> list[Outcome]:
