@@ -27,10 +27,9 @@ from sts_core.store.results import Stored
 def sentence(stored: Stored, feature: int, features: int) -> str:
     """Its rank by shift, its way, and where it is most active."""
     row = one_row(str(stored.folder), stored.key, feature)
+    signed = on_target(str(stored.folder), stored.key, feature)["signed"]
     domains = in_domains(str(stored.folder), stored.key, feature)
-    active = domains[domains["value"] > 0].sort_values("value", ascending=False, kind="stable")
-    most_active = str(active["domain"].iloc[0]) if len(active) else ""
-    return words.feature_sentence(int(row["rank"]), features, row["signed_icl"], most_active)
+    return words.feature_sentence(int(row["rank"]), features, row["signed_icl"], signed.se, domains)
 
 
 def show_histogram(gallery: Gallery, stored: Stored, feature: int) -> None:
@@ -112,8 +111,8 @@ def show_moved(stored: Stored, feature: int, features: int) -> None:
         column_order=["what", "shift", "signed", "way", "place"],
         column_config={
             "what": column.TextColumn("By", width="medium"),
-            "shift": column.NumberColumn("Shift", format="%.3f", help=words.TERMS["shift"]),
-            "signed": column.NumberColumn("Signed", format="%+.3f"),
+            "shift": column.NumberColumn("Shift", format="%.4f", help=words.TERMS["shift"]),
+            "signed": column.NumberColumn("Signed", format="%+.4f"),
             "way": column.ImageColumn("Lower | higher", width=116),
             "place": column.TextColumn("Rank", help="By shift, among all features."),
         },

@@ -153,11 +153,26 @@ def curve_title(n: int) -> str:
     return f"How much of the shift do the {count(n)} most shifted features hold?"
 
 
-def feature_sentence(rank: int, features: int, signed: float, most_active: str) -> str:
-    """One feature in a sentence: its rank, its way, and where it is most active."""
-    way = "Demonstrations raise it" if signed > 0 else "Demonstrations lower it" if signed < 0 else "It is not moved"
-    where = f"it is most active in {most_active}" if most_active else "it is silent in every domain"
-    return f"Rank {count(rank)} of {count(features)} by shift. {way} in the mean; {where}."
+def feature_sentence(rank: int, features: int, signed: float, se: float | None, domains: pd.DataFrame) -> str:
+    """One feature in a sentence: its rank, its way, and where it is most active; `domains` has domain, value, se."""
+    place = f"Rank {count(rank)} of {count(features)} by shift"
+    where = _most_active(domains)
+    if signed == 0:
+        return f"{place}. It is not moved in the mean; {where}."
+    if known(se) and abs(signed) < 2 * float(se or 0):
+        return f"{place}. Whether demonstrations raise or lower it in the mean is not clear; {where}."
+    return f"{place}. Demonstrations {'raise' if signed > 0 else 'lower'} it in the mean; {where}."
+
+
+def _most_active(domains: pd.DataFrame) -> str:
+    ranked, _ = _ranked(domains[domains["value"] > 0])
+    if not ranked:
+        return "it is silent in every domain"
+    level = _level_with_first(ranked) if all(known(d.se) for d in ranked) else [0]
+    if len(level) > 3:
+        return f"it is most active in {ranked[0].name}, but {_level_words(level)} are within two standard errors of it"
+    names = _listed([ranked[i].name for i in level])
+    return f"it is most active in {names}{', level within two standard errors' if len(level) > 1 else ''}"
 
 
 def target_name(data: str) -> str:

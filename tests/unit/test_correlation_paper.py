@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from sts_core import folders
+from sts_core.cli import main
+from sts_core.cli.measuring import ranks_band
 from sts_core.errors import UserError
 from sts_core.results import paper
 from sts_core.results.actual import read_actual
@@ -105,3 +108,19 @@ def test_a_model_is_found_by_its_beginning_or_the_three_are_named() -> None:
         with pytest.raises(UserError) as error:
             paper.find(wrong)
         assert LLAMA in error.value.hint
+
+
+def test_the_command_line_takes_the_same_names_as_an_export(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for more in (["--actual", "paper:qwen"], ["--actual", "paper", "--paper", "qwen"]):
+        assert main(["correlate", str(folders.DEMO / "result"), *more, "--json"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert json.loads(told[0])["source"].startswith("paper, ")
+
+
+def test_a_band_of_ranks_is_that_of_the_page_or_a_slice() -> None:
+    assert ranks_band("101-200") == ranks_band("100:200") == (100, 200)
+    for wrong in ("0-5", "5", "a-b", "-3", "3:"):
+        with pytest.raises(UserError, match="no band of ranks"):
+            ranks_band(wrong)

@@ -162,7 +162,22 @@ def test_noise_that_was_not_measured_is_not_called_small() -> None:
 
 
 def test_a_feature_in_a_sentence() -> None:
-    assert feature_sentence(3, 4096, -0.2, "law") == (
+    law = scored(("law", 0.5, 0.01), ("math", 0.2, 0.01))
+    assert feature_sentence(3, 4096, -0.2, 0.01, law) == (
         "Rank 3 of 4\u202f096 by shift. Demonstrations lower it in the mean; it is most active in law."
     )
-    assert feature_sentence(9, 20, 0.0, "").endswith("It is not moved in the mean; it is silent in every domain.")
+    silent = scored(("law", 0.0, 0.0), ("math", 0.0, 0.0))
+    assert feature_sentence(9, 20, 0.0, 0.0, silent).endswith("not moved in the mean; it is silent in every domain.")
+
+
+def test_a_feature_s_sentence_claims_no_more_than_its_errors_allow() -> None:
+    even = scored(("health", 0.035, 0.015), ("math", 0.035, 0.014), ("law", 0.001, 0.001))
+    told = feature_sentence(3, 4096, 0.0004, 0.0008, even)
+    assert "Whether demonstrations raise or lower it in the mean is not clear" in told
+    assert told.endswith("it is most active in health and math, level within two standard errors.")
+    many = scored(*((name, 0.1 - i / 1000, 0.1) for i, name in enumerate("abcdef")))
+    assert feature_sentence(3, 9, 0.2, None, many).endswith(
+        "raise it in the mean; it is most active in a, but the first six are within two standard errors of it."
+    )
+    unknown = scored(("law", 0.5, None), ("math", 0.4, None))
+    assert feature_sentence(3, 9, 0.2, None, unknown).endswith("it is most active in law.")
