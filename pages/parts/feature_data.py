@@ -92,8 +92,12 @@ def _gallery(folder: str, written: tuple[Any, ...]) -> Gallery:
 
 
 def features_with(stored: Stored, text: str) -> tuple[int, ...]:
-    """The features with an example that holds the text; none where no gallery of all features was made."""
-    folder = gallery_of(stored.folder) if len(text.strip()) >= SHORTEST else None
+    """The features with an example that holds the text; none where no gallery of all features was made.
+
+    A number alone is a feature's: in examples it would find others too.
+    """
+    asked = len(text.strip()) >= SHORTEST and not text.strip().isdigit()
+    folder = gallery_of(stored.folder) if asked else None
     return () if folder is None else _example_texts(str(folder), _written(folder)).features_with(text)
 
 
