@@ -166,9 +166,10 @@ def _draw_changed(now: Run) -> None:
         target = now.target_changes(metric)
         if len(target):
             row = target.iloc[0]
+            rows = f"{count(row['n'])} row{'' if row['n'] == 1 else 's'}"
             st.markdown(
                 f"**On the training set's own held-out rows**: {plain(with_error(row['value'], row['se']))} "
-                f"({count(row['n'])} rows). {plain(run_words.METRICS[metric].capitalize())}."
+                f"({rows}). {plain(run_words.METRICS[metric].capitalize())}."
             )
         st.dataframe(_before_after(now, metric), hide_index=True, placeholder=DASH, alt="Each domain before and after")
 

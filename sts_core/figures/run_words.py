@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sts_core.figures.numbers import count, duration, known, number, percent
+from sts_core.figures.numbers import count, duration, known, number, percent, questions
 from sts_core.spec import MMLU_DOMAINS
 
 METRICS = {
@@ -88,19 +88,41 @@ def learned_words(run: Standing) -> str:
 
 
 def changed_words(changes: pd.DataFrame, metric: str = "nll") -> str:
-    """`5 of 14 domains got worse, 2 better, by more than two standard errors`."""
+    """`5 of 14 domains got worse, 2 better, by more than two standard errors`; only what has an error is judged."""
     measured = [
         (v * WORSE.get(metric, 1), se) for v, se in zip(changes["value"], changes["se"], strict=True) if known(v)
     ]
     if not measured:
         return "no domain was measured before and after"
+    unknown = sum(not known(se) for _, se in measured)
+    domains = f"{count(len(measured))} domain{'s' if len(measured) > 1 else ''}"
+    if unknown == len(measured):
+        return f"no error is known of what changed in {domains}: fewer than five questions each"
+    of = f"of {domains}"
+    missing = f" ({count(unknown)} without an error)" if unknown else ""
     worse = sum(known(se) and value > 2 * se for value, se in measured)
     better = sum(known(se) and value < -2 * se for value, se in measured)
-    of = f"of {count(len(measured))} domain{'s' if len(measured) > 1 else ''}"
     if not worse and not better:
-        return f"none {of} changed by more than two standard errors"
+        return f"none {of} changed by more than two standard errors{missing}"
     got = f"{count(worse)} {of} got worse" if worse else f"none {of} got worse"
-    return f"{got} and {count(better) if better else 'none'} better by more than two standard errors"
+    return f"{got} and {count(better) if better else 'none'} better by more than two standard errors{missing}"
+
+
+def changes_caption(changes: pd.DataFrame) -> str:
+    """What the whiskers are, and over how many questions a domain; `changes` has `value, se, n`."""
+    measured = [se for value, se in zip(changes["value"], changes["se"], strict=True) if known(value)]
+    missing = sum(not known(se) for se in measured)
+    if missing == len(measured):
+        return f"No error is known: fewer than five questions a domain ({_each(changes['n'])})"
+    unknown = f"; {count(missing)} without an error (fewer than five questions)" if missing else ""
+    return f"± 1 s.e., question by question, {_each(changes['n'])} a domain{unknown}"
+
+
+def _each(told: pd.Series) -> str:
+    n = sorted({int(value) for value in told.dropna()})
+    if not n:
+        return "an unknown number of questions"
+    return questions(n[0]) if len(n) == 1 else f"{count(n[0])} to {questions(n[-1])}"
 
 
 def overlap_words(overlap: Overlap) -> str:
