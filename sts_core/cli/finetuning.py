@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller, duration, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 from sts_core.figures.mixture_words import mixture_told
 from sts_core.figures.numbers import size
@@ -54,7 +55,7 @@ def sft(
         print_json(found) if json else typer.echo(_plan_text(found))
         return
     for warning in found["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
     job = start(asked, found)
     if detach:
         print_json({"job": job}) if json else typer.echo(job)
@@ -116,7 +117,7 @@ def _tell_end(job: Job) -> None:
         return
     if job.state == "failed" and f"error: {job.error}" in job.log_tail(5):  # so the worker tells what a person can mend
         raise UserError(job.error, job.hint)
-    why = f": {job.error}" if job.error else ""
+    why = f": {visible(job.error)}" if job.error else ""
     typer.echo(f"{job.id} is {job.state}{why}", err=True)
     typer.echo(f"It goes on from its last checkpoint with: sts jobs --resume {job.id}", err=True)
     raise typer.Exit(1)
@@ -144,7 +145,7 @@ def _plan_text(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     if "mixture" in found:
         lines.insert(1, ("mixture", _mixture(found["mixture"])))
-    return "\n".join([table(lines), *(f"! {warning}" for warning in found["warnings"])])
+    return "\n".join([table(lines), *(f"! {visible(warning)}" for warning in found["warnings"])])
 
 
 def _mixture(mixture: dict[str, Any]) -> str:

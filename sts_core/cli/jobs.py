@@ -12,12 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from sts_core.cli.telling import duration, print_json, table
+from sts_core.cli.terminal import brief, visible
 from sts_core.errors import UserError
 from sts_core.figures.numbers import number, size, with_error
 from sts_core.jobs.folder import Job, marked
 
 LOG_LINES = 20
 MOST_METRICS = 12
+LONGEST_TITLE, LONGEST_NOTE = 120, 400
+"""Characters of a line that is a person's own."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,7 +57,7 @@ def jobs(
     if told and json:
         print_json({"id": done_to, "told": told})
     elif told:
-        typer.echo(told, err=True)
+        typer.echo(visible(told), err=True)
     elif job:
         _show(watch.read(meant(job)), json)
     else:
@@ -115,19 +118,21 @@ def _show(job: Job, json: bool) -> None:
         return
     typer.echo(table([("id", "state", "done", "left", "title"), _line(job)]))
     ran = f"ran {duration(job.seconds)}, " if job.seconds is not None else ""
-    stage = f"{job.stage}; " if job.active and job.stage else ""
+    stage = f"{visible(job.stage)}; " if job.active and job.stage else ""
     typer.echo(
         f"{stage}attempt {job.attempt}, {ran}{size(use.total)} on disk, of which checkpoints {size(use.checkpoints)}"
     )
-    told = {"error": job.error, "hint": job.hint, "note": note}
-    for words in (f"{name}: {text}" for name, text in told.items() if text):
-        typer.echo(" ".join(words.split()))
+    for name, text in {"error": job.error, "hint": job.hint}.items():
+        if text:
+            typer.echo(f"{name}: {visible(' '.join(text.split()))}")
+    if note.strip():
+        typer.echo(f"note: {brief(note, LONGEST_NOTE)}")
     if numbers:
         typer.echo("\n" + table([("newest", "at step", "value"), *_newest(numbers)]))
     if scores:
         typer.echo("\n" + table([("domain", "score", "when", "source", "value"), *(_score(row) for row in scores)]))
     if log := job.log_tail(LOG_LINES):
-        typer.echo("\n" + "\n".join(log))
+        typer.echo("\n" + "\n".join(visible(line) for line in log))
 
 
 def _kept(job: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
@@ -159,7 +164,7 @@ def _score(row: dict[str, Any]) -> tuple[str, ...]:
 def _line(job: Job) -> tuple[str, ...]:
     done = f"{job.share:.0%}" if job.share is not None else "—"
     left = duration(job.seconds_left) if job.seconds_left is not None else "—"
-    return (job.id, job.state, done, left, marked(job.title, job.id))
+    return (job.id, job.state, done, left, brief(marked(job.title, job.id), LONGEST_TITLE))
 
 
 def _name(job: Job) -> str:
