@@ -31,10 +31,11 @@ _CHANGES = ["domain", "value", "se", "n"]
 
 
 class Counts(NamedTuple):
-    """How many runs are kept, and how many of them are under way."""
+    """How many runs are kept, how many of them run or wait, and how many of those wait."""
 
     runs: int
     active: int
+    waiting: int
 
 
 class _Line(NamedTuple):
@@ -141,9 +142,8 @@ class Run(NamedTuple):
 def counts() -> Counts:
     """How many runs there are."""
     with reading.read() as view:
-        return Counts(
-            queries.count(view.connection, kinds=[KIND]), queries.count(view.connection, sorted(ACTIVE), [KIND])
-        )
+        asked: tuple[list[str], ...] = ([], sorted(ACTIVE), ["waiting"])
+        return Counts(*(queries.count(view.connection, states, [KIND]) for states in asked))
 
 
 def titles() -> dict[str, str]:

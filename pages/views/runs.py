@@ -75,13 +75,19 @@ def overview(selection: Selection) -> None:
         st.fragment(launch_form)(selection)
 
 
-def headline(runs: int, active: int) -> str:
-    """How many there are, and how many are under way."""
+def headline(runs: int, active: int, waiting: int = 0) -> str:
+    """How many there are, how many are under way, and how many of the active wait."""
     if not runs:
         return "No fine-tuning run yet."
     kept = "one run is kept" if runs == 1 else f"{count(runs)} runs are kept"
-    going = "none is under way" if not active else "one is under way" if active == 1 else f"{active} are under way"
-    return f"{kept.capitalize()}; {going}."
+    going = active - waiting
+    told = [f"{_some(going)} {'is' if going < 2 else 'are'} under way"] if going or not waiting else []
+    told += [f"{_some(waiting)} wait{'s' if waiting == 1 else ''}"] if waiting else []
+    return f"{kept.capitalize()}; {', '.join(told)}."
+
+
+def _some(n: int) -> str:
+    return ("none", "one")[n] if n < 2 else count(n)
 
 
 def _table(told_above: Counts) -> None:

@@ -50,6 +50,12 @@ def test_the_table_tells_runs_apart(app: Open, pages_cache: Path) -> None:
     assert table["last"][2] == pytest.approx(0.65, abs=0.25)
 
 
+def test_a_run_that_waits_is_not_under_way(app: Open, pages_cache: Path) -> None:
+    make_run("going", "running", done=20)
+    make_run("next", "waiting", done=0)
+    assert "2 runs are kept; one is under way, one waits." in plain(app(RUNS).title[0].value)
+
+
 def test_a_run_says_first_whether_the_prediction_came_true(app: Open, pages_cache: Path) -> None:
     run = make_run()
     test = app(RUNS, run=run)
@@ -157,7 +163,7 @@ def test_a_run_whose_note_or_state_changes_is_shown_as_it_is(pages_cache: Path) 
 
 def test_all_runs_are_counted_and_the_newest_listed(pages_cache: Path) -> None:
     made = [make_run(name, "failed", done=1) for name in ("first", "second", "third")]
-    assert run_data.counts() == (3, 0)
+    assert run_data.counts() == (3, 0, 0)
     assert list(run_data.listing(limit=2)["id"]) == made[:0:-1]
 
 

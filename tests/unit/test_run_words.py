@@ -99,3 +99,10 @@ def test_only_what_differs_is_listed() -> None:
     assert told_apart([one, two]) == ["seed 0, rank 8, alpha —", "seed 1, rank 16, alpha 2"]
     assert told_apart([one, two], most=1) == ["seed 0, 2 more", "seed 1, 2 more"]
     assert told_apart([one]) == [""]
+
+
+def test_a_full_fine_tune_has_no_settings_of_an_adapter() -> None:
+    adapter = {"method": "lora", "lora": {"rank": 8}}
+    full = {"method": "full", "lora": {"rank": 16}}
+    assert [row.values for row in differences([adapter, full])] == [("lora", "full"), ("8", "—")]
+    assert differences([full, full | {"lora": {"rank": 4}}]) == []
