@@ -169,10 +169,11 @@ def _named_domains(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
     work, rows, kept = plan["work"], plan["rows"], plan["checkpoints"]
     parts = [
-        f"{count(rows['train'])} rows to train on, {count(plan['steps'])} steps, {count(plan['tokens'])} tokens",
+        f"{_data_told(spec)}: {count(rows['train'])} rows to train on, {count(plan['steps'])} steps, "
+        f"{count(plan['tokens'])} tokens",
         f"about {time_words(work)}",
         f"{number(work['memory_gb'], 2)} GB of memory",
-        f"{count(kept['kept'])} checkpoints, {number(work['disk_gb'], 2)} GB on the disk",
+        f"{count(kept['kept'])} checkpoints and room for one more, {number(work['disk_gb'], 2)} GB on the disk",
     ]
     st.markdown(plain(" · ".join(parts)))
     for warning in plan.get("warnings", []):
@@ -186,5 +187,8 @@ def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
 
 
 def _title(spec: SftSpec, steps: int) -> str:
-    data = data_name(spec.target.data) or short(spec.target.data, 40)
-    return f"{data}, {METHODS[spec.method]}, {count(steps)} steps"
+    return f"{_data_told(spec)}, {METHODS[spec.method]}, {count(steps)} steps"
+
+
+def _data_told(spec: SftSpec) -> str:
+    return data_name(spec.target.data) or short(spec.target.data, 40)

@@ -141,10 +141,11 @@ def _plan_text(found: dict[str, Any]) -> str:
                  f"tokens/s ({basis})"),
         ("memory", f"up to about {work['memory_gb']:.1f} GB"),
         ("disk", f"{checkpoints['kept']:,} checkpoints of {size(checkpoints['bytes_each'])}, "
-                 f"one every {checkpoints['every']:,} steps: {work['disk_gb']:,.2f} GB in all"),
+                 f"one every {checkpoints['every']:,} steps, and room for one more, as the next is written and for the "
+                 f"final model: {work['disk_gb']:,.2f} GB in all"),
     ]  # fmt: skip
-    if "mixture" in found:
-        lines.insert(1, ("mixture", _mixture(found["mixture"])))
+    mixed = "mixture" in found
+    lines.insert(1, ("mixture", _mixture(found["mixture"])) if mixed else ("data", found["data"]))
     return "\n".join([table(lines), *(f"! {visible(warning)}" for warning in found["warnings"])])
 
 
