@@ -13,7 +13,7 @@ from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 from sts_core.figures.mixture_words import mixture_told
 from sts_core.figures.numbers import size
-from sts_core.figures.run_words import time_words
+from sts_core.figures.run_words import from_words, time_words
 from sts_core.jobs.folder import Job
 from sts_core.progress import Progress
 
@@ -110,6 +110,8 @@ def _waiting(stands: Job, told: str, waits: str, tell: Teller) -> Job:
 
 def _tell_end(job: Job) -> None:
     """The result's place, or why there is none; leaves with 1 or, where a person must change something, with 2."""
+    from sts_core.jobs.disk import last_checkpoint
+
     if job.state == "done":
         took = f" in {duration(job.seconds)}" if job.seconds is not None else ""
         typer.echo(f"done{took}: {_result(job)}", err=True)
@@ -119,7 +121,7 @@ def _tell_end(job: Job) -> None:
         raise UserError(job.error, job.hint)
     why = f": {visible(job.error)}" if job.error else ""
     typer.echo(f"{job.id} is {job.state}{why}", err=True)
-    typer.echo(f"It goes on from its last checkpoint with: sts jobs --resume {job.id}", err=True)
+    typer.echo(f"It goes on {from_words(last_checkpoint(job.folder))} with: sts jobs --resume {job.id}", err=True)
     raise typer.Exit(1)
 
 

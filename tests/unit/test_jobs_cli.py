@@ -110,7 +110,8 @@ def test_a_job_is_resumed_or_moved_by_its_id(capsys: Shown) -> None:
     a_job("at work", "running", pid=os.getpid(), pid_started=created(os.getpid()))
     first, second = a_job("first", "waiting"), a_job("second")
     code, _, err = sts(capsys, "--resume", second.name)
-    assert (code, err) == (0, '"second" goes on as attempt 2; it waits for "first".\n')
+    start = "from the first step, for want of a checkpoint"
+    assert (code, err) == (0, f'"second" goes on as attempt 2, {start}; it waits for "first".\n')
     assert sts(capsys, "--first", second.name)[2] == f'{second.name} is first in line; it waits for "at work".\n'
     code, _, err = sts(capsys, "--resume", first.name)
     assert (code, len(err.splitlines())) == (2, 2)
