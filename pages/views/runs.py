@@ -15,11 +15,14 @@ from pages.parts.run_view import run_view
 from pages.parts.runs_table import MOST_COMPARED, picked_runs, runs_table
 from pages.parts.selection import Selection
 from sts_core.errors import UserError
+from sts_core.figures.frame import short
 from sts_core.figures.numbers import count
+from sts_core.jobs.folder import ID
 
 EVERY = 3.0
 """Seconds between two looks at the table while something runs."""
 _RUN, _COMPARE, _ALL = "run", "compare", "all"
+_THERE = "“All runs” above shows them; in a terminal, `sts jobs` lists those there are."
 _BODY, _PICKED, _VISIT = "runs_body", "runs_picked", "runs_visit"
 
 
@@ -131,7 +134,8 @@ def _found(jobs: list[str]) -> list[Run]:
         try:
             found.append(run(job))
         except UserError as error:
-            show_error(error)
+            message = error.message if ID.fullmatch(job) else f"“{short(job, 60)}” is no id of a run"
+            show_error(UserError(message, _THERE))
     return found
 
 

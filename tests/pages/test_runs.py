@@ -93,6 +93,15 @@ def test_a_run_that_is_not_there_is_told(app: Open, pages_cache: Path) -> None:
     assert not test.exception
 
 
+def test_what_is_no_id_is_shown_as_it_is_with_the_way_to_those_there_are(app: Open, pages_cache: Path) -> None:
+    test = app(RUNS, compare=["\0", "x" * 500])
+    assert not test.exception
+    titles = [plain(str(error.proto.title)) for error in test.error]
+    assert [len(title) < 100 and title.endswith("is no id of a run") for title in titles] == [True, True]
+    assert not any("x00" in title or "\0" in title for title in titles)
+    assert "“All runs” above shows them" in plain(said(test))
+
+
 def test_runs_beside_each_other_show_only_what_differs(app: Open, pages_cache: Path) -> None:
     runs = [make_run("first"), make_run("second", seed=7)]
     test = app(RUNS, compare=runs)
