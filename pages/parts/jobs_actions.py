@@ -12,6 +12,7 @@ from pages.parts.messages import told
 from pages.parts.progress import result_key
 from pages.parts.selection import show_next
 from sts_core.figures.numbers import count, duration, size
+from sts_core.figures.run_words import from_words
 from sts_core.jobs import disk, launch, queue
 from sts_core.jobs.folder import STAGED, Job
 from sts_core.jobs.watch import read
@@ -44,8 +45,7 @@ def actions(job: Job) -> None:
         if job.state == "done" and job.kind == _MEASURES:
             _button(job, "Show", ":material/align_horizontal_left:", _show, "Look at its result on the Workbench.")
         if job.state != "done" and job.kind and not job.demo:
-            help_ = "It goes on in its own folder, from the last checkpoint or part that is whole."
-            _button(job, "Resume", ":material/resume:", _resume, help_, "primary")
+            _resume_button(job)
         if job.kind and job.spec:
             _run_again(job)
         if not job.demo:
@@ -88,10 +88,21 @@ def _button(
     do: Callable[[Job], None],
     help_: str,
     kind: Literal["primary", "secondary"] = "secondary",
+    key: str = "",
 ) -> None:
-    if st.button(word, key=f"{word}_{job.id}", icon=icon, help=help_, type=kind):
+    if st.button(word, key=key or f"{word}_{job.id}", icon=icon, help=help_, type=kind):
         with told():
             do(job)
+
+
+def _resume_button(job: Job) -> None:
+    """A fine-tune without a checkpoint starts over, which is said before it is pressed."""
+    help_, word = "It goes on in its own folder, from the last checkpoint or part that is whole.", "Resume"
+    if job.kind in STAGED:
+        step = disk.last_checkpoint(job.folder)
+        help_ = f"It goes on in its own folder, {from_words(step)}."
+        word = "Resume" if step else "Resume from the first step"
+    _button(job, word, ":material/resume:", _resume, help_, "primary", key=f"Resume_{job.id}")
 
 
 def _run_again(job: Job) -> None:
@@ -113,7 +124,8 @@ def _show(job: Job) -> None:
 
 def _resume(job: Job) -> None:
     resumed = launch.resume(job.id)
-    st.toast(plain(f"Attempt {resumed.attempt}: {_standing(resumed)}"))
+    start = f", {from_words(disk.last_checkpoint(job.folder))}" if job.kind in STAGED else ""
+    st.toast(plain(f"Attempt {resumed.attempt}{start}: {_standing(resumed)}"))
     _drawn_anew(job.id)
 
 

@@ -13,10 +13,13 @@ from pages.parts.jobs_table import STATES
 from pages.parts.messages import show_error, told
 from pages.parts.sweep_view import sweep_view
 from sts_core.errors import UserError
-from sts_core.figures.numbers import DASH, day, duration, size
+from sts_core.figures.numbers import DASH, day, size
+from sts_core.figures.run_words import attempt_words
 from sts_core.jobs.disk import disk_use
 from sts_core.jobs.folder import Job, marked
 from sts_core.jobs.watch import read
+from sts_core.store import reading
+from sts_core.store.attempts import attempts, together
 from sts_core.store.note import read_note
 
 EVERY = 2.0
@@ -63,10 +66,10 @@ def _head(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge(STATES[job.state], color=_COLORS.get(job.state, "gray"))
         st.subheader(plain(marked(job.title or job.id, job.id)), anchor=False)
-    began = day(job.started.isoformat(), clock=True) if job.started else "not begun"
-    parts = [KINDS.get(job.kind, job.kind or DASH), began, duration(job.seconds), job.id]
-    if job.attempt > 1:
-        parts.insert(2, f"attempt {job.attempt}")
+    with reading.read() as view:
+        whole = together(job, attempts(view.connection, job.id))
+    began = day(whole.began.isoformat(), clock=True) if whole.began else "not begun"
+    parts = [KINDS.get(job.kind, job.kind or DASH), began, attempt_words(job.attempt, whole.seconds), job.id]
     st.caption(plain(" · ".join(parts)))
     if job.error:
         show_error(UserError(job.error, job.hint))

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.parts.choices import FIELDS, short
 from pages.parts.escape import plain
-from pages.parts.launch_fields import METHODS, fields
+from pages.parts.launch_fields import METHODS, fields, on_the_form
 from pages.parts.messages import show_error, told
 from pages.parts.mixture_launch import LEFT, Filled, data_name, filled, forget
 from pages.parts.planning import Planning, planned
@@ -76,13 +76,17 @@ def _draw(selection: Selection, mixture: Filled | None) -> None:
     try:
         spec = SftSpec.from_dict(values)
     except UserError as error:
-        show_error(error)
+        show_error(_named(error))
         return
     # Above the code, which grows with the settings: a button must not move under a hand that presses it.
-    how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND)
+    how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND, said=_named)
     if (plan := planned(values, how)) is not None:
         _draw_plan(spec, plan)
     _same_in_a_terminal(values)
+
+
+def _named(error: UserError) -> UserError:
+    return UserError(on_the_form(error.message), on_the_form(error.hint))
 
 
 def _leave_mixture() -> None:
@@ -169,14 +173,15 @@ def _named_domains(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
     work, rows, kept = plan["work"], plan["rows"], plan["checkpoints"]
     parts = [
-        f"{count(rows['train'])} rows to train on, {count(plan['steps'])} steps, {count(plan['tokens'])} tokens",
+        f"{_data_told(spec)}: {count(rows['train'])} rows to train on, {count(plan['steps'])} steps, "
+        f"{count(plan['tokens'])} tokens",
         f"about {time_words(work)}",
         f"{number(work['memory_gb'], 2)} GB of memory",
-        f"{count(kept['kept'])} checkpoints, {number(work['disk_gb'], 2)} GB on the disk",
+        f"{count(kept['kept'])} checkpoints and room for one more, {number(work['disk_gb'], 2)} GB on the disk",
     ]
     st.markdown(plain(" · ".join(parts)))
     for warning in plan.get("warnings", []):
-        st.markdown(f":orange[:material/warning:] {plain(warning)}")
+        st.markdown(f":orange[:material/warning:] {plain(on_the_form(warning))}")
     if st.button("Start", key="sft_start", type="primary", icon=":material/play_arrow:"):
         with told():
             job = start("sft", spec.to_dict(), title=_title(spec, plan["steps"]))
@@ -186,5 +191,8 @@ def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
 
 
 def _title(spec: SftSpec, steps: int) -> str:
-    data = data_name(spec.target.data) or short(spec.target.data, 40)
-    return f"{data}, {METHODS[spec.method]}, {count(steps)} steps"
+    return f"{_data_told(spec)}, {METHODS[spec.method]}, {count(steps)} steps"
+
+
+def _data_told(spec: SftSpec) -> str:
+    return data_name(spec.target.data) or short(spec.target.data, 40)

@@ -22,8 +22,8 @@ from pages.parts.style import mode
 from sts_core.errors import UserError
 from sts_core.figures.mixture import Panel, change_panels
 from sts_core.figures.mixture_words import PANEL_AXES, effect_headline, effect_rest, mixture_name, pairing_words
-from sts_core.figures.numbers import column_decimals, count, signed, with_error
-from sts_core.figures.run_words import changes_axis
+from sts_core.figures.numbers import column_decimals, signed, with_error
+from sts_core.figures.run_words import changes_axis, changes_caption
 from sts_core.figures.words import target_name
 from sts_core.jobs.differences import differences
 from sts_core.jobs.folder import result_folder
@@ -165,7 +165,7 @@ def _draw_panels(trained: Sequence[Trained], metric: str) -> None:
             one.name[:1].upper() + one.name[1:],
             one.run.changes(metric),
             one.mixed,
-            [f"± 1 s.e., question by question, {_questions(one.run, metric)}; + rows mixed in. Run {one.run.job.id}"],
+            [f"{changes_caption(one.run.changes(metric))}; + rows mixed in. Run {one.run.job.id}"],
         )
         for one in trained
     ]
@@ -177,13 +177,6 @@ def _draw_panels(trained: Sequence[Trained], metric: str) -> None:
                 figure, theme=None, key=f"mixture_panel_{one.run.job.id}", alt=f"Changes of domains: {panel.title}",
                 config=picture(f"mixture-{metric}-{one.run.job.id}", figure.layout.height),
             )  # fmt: skip
-
-
-def _questions(run: Run, metric: str) -> str:
-    n = sorted({int(value) for value in run.changes(metric)["n"].dropna()})
-    if not n:
-        return "number of questions not known"
-    return f"{count(n[0])} questions a domain" if len(n) == 1 else f"{count(n[0])} to {count(n[-1])} questions a domain"
 
 
 def _draw_table(found: Sequence[Mixed], metric: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -25,6 +26,8 @@ class Planning(NamedTuple):
     command: tuple[str, ...]
     help: str | None = None
     """What pressing the button does."""
+    said: Callable[[UserError], UserError] = lambda error: error
+    """Why there is no plan, in the words of the page."""
 
 
 def planned(values: dict[str, Any], how: Planning) -> dict[str, Any] | None:
@@ -39,7 +42,7 @@ def planned(values: dict[str, Any], how: Planning) -> dict[str, Any] | None:
         st.fragment(_wait, run_every=EVERY)(asked, how.waits)
         return None
     if answer.error or answer.plan is None:
-        show_error(answer.error or UserError("The plan gave no answer", "Try again."))
+        show_error(how.said(answer.error or UserError("The plan gave no answer", "Try again.")))
         st.button("Plan again", key=f"{how.name}_plan_again", icon=":material/refresh:", on_click=_ask,
                   args=(values, how))  # fmt: skip
         return None

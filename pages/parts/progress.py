@@ -70,8 +70,8 @@ def amounts(job: Job) -> str:
         parts.append(f"{count(job.done)} of {count(job.total)} {job.unit}")
     if job.rate:
         parts.append(f"{number(job.rate)} {job.unit}/s")
-    if job.seconds_left is not None:
-        parts.append(f"{duration(job.seconds_left)} left")
+    if job.time_left is not None:
+        parts.append(f"{duration(job.time_left)} left")
     return " · ".join(parts)
 
 
@@ -97,8 +97,8 @@ def _panel(job_id: str) -> None:
 
 def _draw_line(job: Job) -> None:
     done = job.share
-    left = f" · {duration(job.seconds_left)} left" if job.seconds_left is not None else ""
-    st.progress(done or 0.0, text=f"{percent(done)}{left}" if done else "starting")
+    left = f" · {duration(job.time_left)} left" if job.time_left is not None else ""
+    st.progress(done or 0.0, text=f"{percent(done)}{left}" if done else "under way" if job.stage else "starting")
 
 
 def _draw_panel(job: Job) -> None:

@@ -11,9 +11,11 @@ import pandas as pd
 
 from sts_core.errors import UserError
 from sts_core.figures.run_words import Overlap, Standing
-from sts_core.jobs.folder import ACTIVE, Job, marked
+from sts_core.jobs.disk import last_checkpoint
+from sts_core.jobs.folder import ACTIVE, Job, load, locate, marked
 from sts_core.jobs.watch import read as read_job
 from sts_core.store import queries, reading
+from sts_core.store.attempts import Again, Together, again, attempts, together
 
 KIND = "sft"
 CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second")
@@ -31,10 +33,11 @@ _CHANGES = ["domain", "value", "se", "n"]
 
 
 class Counts(NamedTuple):
-    """How many runs are kept, and how many of them are under way."""
+    """How many runs are kept, how many of them run or wait, and how many of those wait."""
 
     runs: int
     active: int
+    waiting: int
 
 
 class _Line(NamedTuple):
@@ -74,6 +77,9 @@ class Run(NamedTuple):
     events: pd.DataFrame
     """Its checkpoints and stages."""
     skipped: int
+    attempts: pd.DataFrame
+    """`began, heard` of each."""
+    again: Again
 
     @property
     def title(self) -> str:
@@ -94,12 +100,30 @@ class Run(NamedTuple):
         """How it stands, for a sentence."""
         loss, job = self.curves["loss"], self.job
         if not len(loss):
-            return Standing(job.state, None, self.steps, None, None, job.seconds, job.seconds_left, job.error)
+            return Standing(job.state, None, self.steps, None, None, job.seconds, job.time_left, job.error)
         # One step's loss is that of a few rows: what is said of it is a mean over several.
         several = min(SEVERAL, max(1, len(loss) // 2))
         first, last = (float(part.mean()) for part in (loss["value"].head(several), loss["value"].tail(several)))
         step, over = int(loss["step"].iloc[-1]), int(loss["step"].iloc[several - 1])
-        return Standing(job.state, step, self.steps, first, last, job.seconds, job.seconds_left, job.error, over)
+        so_far = Standing(job.state, step, self.steps, first, last, job.seconds, job.time_left, job.error, over)
+        return so_far._replace(again_from=self._again_from(step), now_at=self._now_at)
+
+    def _again_from(self, told: int) -> int | None:
+        """The step from which a resumed run does over what it had told; None where it has nothing to do over."""
+        if not self.job.active or self.job.attempt == 1 or self.again.stepped:
+            return None
+        begun = last_checkpoint(self.job.folder)
+        return begun if begun < told else None
+
+    @property
+    def _now_at(self) -> int | None:
+        """The step that the training of this attempt has come to."""
+        return int(self.job.done) if self.again.trains and self.job.unit == "steps" else None
+
+    @property
+    def together(self) -> Together:
+        """All its attempts as one."""
+        return together(self.job, self.attempts)
 
     def changes(self, metric: str) -> pd.DataFrame:
         """`domain, value, se, n` between before and after, without the target set."""
@@ -141,9 +165,8 @@ class Run(NamedTuple):
 def counts() -> Counts:
     """How many runs there are."""
     with reading.read() as view:
-        return Counts(
-            queries.count(view.connection, kinds=[KIND]), queries.count(view.connection, sorted(ACTIVE), [KIND])
-        )
+        asked: tuple[list[str], ...] = ([], sorted(ACTIVE), ["waiting"])
+        return Counts(*(queries.count(view.connection, states, [KIND]) for states in asked))
 
 
 def titles() -> dict[str, str]:
@@ -167,7 +190,18 @@ def listing(limit: int = 200) -> pd.DataFrame:
     read = {row.id: (row.step, row.last, list(row.sparkline)) for row in asked.itertuples()}
     _lines = known | {job: _Line(place, read.get(job)) for job, place in now.items() if job not in known}
     lines = [(job, *line.told) for job, line in _lines.items() if line.told is not None]
+    listed["share"] = [_share(*row) for row in zip(listed["id"], listed["state"], strict=True)]
     return queries.with_sparklines(listed, pd.DataFrame(lines, columns=["id", "step", "last", "sparkline"]))
+
+
+def _share(job: str, state: str) -> float | None:
+    """How much of a run is done, as its job tells it; only of one that goes on its folder is asked."""
+    if state not in ACTIVE:
+        return 1.0 if state == "done" else None
+    try:
+        return load(locate(job)).share
+    except UserError:  # removed by someone while we look
+        return None
 
 
 def run(job: str) -> Run:
@@ -203,6 +237,8 @@ def _read(connection: duckdb.DuckDBPyConnection, now: Job) -> Run:
         prediction=_prediction(told),
         events=queries.events(connection, now.id, limit=MOST_EVENTS, kinds=["checkpoint", "stage"]),
         skipped=skipped,
+        attempts=attempts(connection, now.id),
+        again=again(connection, now.id),
     )
 
 

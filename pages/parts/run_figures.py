@@ -15,7 +15,7 @@ from pages.parts.style import mode
 from sts_core.figures import run_words
 from sts_core.figures.changes import domain_changes
 from sts_core.figures.lines import Series, step_lines
-from sts_core.figures.numbers import count, number
+from sts_core.figures.numbers import count
 from sts_core.figures.theme import HUES, TOKENS
 
 AXES = {
@@ -78,9 +78,7 @@ def trajectory(run: Run) -> go.Figure:
 
 def changes(run: Run, table: pd.DataFrame, metric: str) -> go.Figure:
     """What changed in each domain, question by question."""
-    n = sorted({int(value) for value in table["n"].dropna()})
-    of = f"{count(n[0])} to {count(n[-1])}" if len(n) > 1 else count(n[0]) if n else number(None)
-    caption = [f"± 1 s.e. of the change question by question, {of} questions a domain", origin([run])]
+    caption = [run_words.changes_caption(table), origin([run])]
     return domain_changes(table, run_words.CHANGES_TITLE, run_words.changes_axis(metric), caption, mode())
 
 

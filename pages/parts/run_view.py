@@ -20,7 +20,6 @@ from sts_core.figures.numbers import (
     column_decimals,
     count,
     day,
-    duration,
     fixed,
     number,
     percent,
@@ -87,8 +86,9 @@ def _head(job: str, landmarks: tuple[object, ...]) -> None:
 
 
 def _facts_line(now: Run) -> None:
-    began = day(now.job.started.isoformat(), clock=True) if now.job.started else "not started"
-    parts = [run_figures.origin([now]), began, duration(now.job.seconds)]
+    whole = now.together
+    began = day(whole.began.isoformat(), clock=True) if whole.began else "not started"
+    parts = [run_figures.origin([now]), began, run_words.attempt_words(now.job.attempt, whole.seconds)]
     st.markdown(f":gray[:material/schedule: {plain(' · '.join(parts))}]")
 
 
@@ -166,9 +166,10 @@ def _draw_changed(now: Run) -> None:
         target = now.target_changes(metric)
         if len(target):
             row = target.iloc[0]
+            rows = f"{count(row['n'])} row{'' if row['n'] == 1 else 's'}"
             st.markdown(
                 f"**On the training set's own held-out rows**: {plain(with_error(row['value'], row['se']))} "
-                f"({count(row['n'])} rows). {plain(run_words.METRICS[metric].capitalize())}."
+                f"({rows}). {plain(run_words.METRICS[metric].capitalize())}."
             )
         st.dataframe(_before_after(now, metric), hide_index=True, placeholder=DASH, alt="Each domain before and after")
 

@@ -70,9 +70,7 @@ def shown(runs: pd.DataFrame) -> pd.DataFrame:
             "data": [_data(spec) for spec in specs],
             "loss": [list(line) for line in runs["sparkline"]],
             "last": runs["last"],
-            "done": [
-                100 * done / total if total else None for done, total in zip(runs["done"], runs["total"], strict=True)
-            ],
+            "done": [None if pd.isna(share) else 100 * share for share in runs["share"]],
             "took": [duration(None if pd.isna(seconds) else seconds) for seconds in runs["seconds"]],
             "differs": told_apart(specs),
         }

@@ -16,7 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from sts_core.errors import UserError
-from sts_core.figures.numbers import count
+from sts_core.figures.numbers import count, questions
 from sts_core.figures.transfer import Dot
 from sts_core.results import paper
 from sts_core.results.actual import PRIMARY_METRIC, Actual, run_dims, same_name
@@ -105,7 +105,7 @@ def hold(scored: pd.DataFrame, actual: Actual, choice: Choice) -> Held:
             continue
         matched.add(same_name(str(domain)))
         y = abs(one.harm) if choice.outcome != HARM else one.harm
-        note = "" if one.n is None else f"{count(one.n)} questions"
+        note = "" if one.n is None else questions(one.n)
         dots.append(Dot(str(domain), float(value), float(se) if math.isfinite(se) else None, y, one.harm_se, note))
         rows.append((str(domain), float(value), se, one.before, one.after, y, one.harm_se, one.n))
     table = pd.DataFrame(

@@ -15,11 +15,14 @@ from pages.parts.run_view import run_view
 from pages.parts.runs_table import MOST_COMPARED, picked_runs, runs_table
 from pages.parts.selection import Selection
 from sts_core.errors import UserError
+from sts_core.figures.frame import short
 from sts_core.figures.numbers import count
+from sts_core.jobs.folder import ID
 
 EVERY = 3.0
 """Seconds between two looks at the table while something runs."""
 _RUN, _COMPARE, _ALL = "run", "compare", "all"
+_THERE = "“All runs” above shows them; in a terminal, `sts jobs` lists those there are."
 _BODY, _PICKED, _VISIT = "runs_body", "runs_picked", "runs_visit"
 
 
@@ -75,13 +78,19 @@ def overview(selection: Selection) -> None:
         st.fragment(launch_form)(selection)
 
 
-def headline(runs: int, active: int) -> str:
-    """How many there are, and how many are under way."""
+def headline(runs: int, active: int, waiting: int = 0) -> str:
+    """How many there are, how many are under way, and how many of the active wait."""
     if not runs:
         return "No fine-tuning run yet."
     kept = "one run is kept" if runs == 1 else f"{count(runs)} runs are kept"
-    going = "none is under way" if not active else "one is under way" if active == 1 else f"{active} are under way"
-    return f"{kept.capitalize()}; {going}."
+    going = active - waiting
+    told = [f"{_some(going)} {'is' if going < 2 else 'are'} under way"] if going or not waiting else []
+    told += [f"{_some(waiting)} wait{'s' if waiting == 1 else ''}"] if waiting else []
+    return f"{kept.capitalize()}; {', '.join(told)}."
+
+
+def _some(n: int) -> str:
+    return ("none", "one")[n] if n < 2 else count(n)
 
 
 def _table(told_above: Counts) -> None:
@@ -125,7 +134,8 @@ def _found(jobs: list[str]) -> list[Run]:
         try:
             found.append(run(job))
         except UserError as error:
-            show_error(error)
+            message = error.message if ID.fullmatch(job) else f"“{short(job, 60)}” is no id of a run"
+            show_error(UserError(message, _THERE))
     return found
 
 

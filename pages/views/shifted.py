@@ -23,7 +23,7 @@ from pages.parts.selection import Selection
 from pages.parts.style import mode
 from sts_core.figures import words
 from sts_core.figures.concentration import Curve, concentration_curves
-from sts_core.figures.numbers import DASH, count, number, percent
+from sts_core.figures.numbers import DASH, count, number, percent, questions
 from sts_core.results import Result
 from sts_core.results.spread import Spread
 from sts_core.stats.jackknife import Estimate
@@ -100,7 +100,7 @@ def draw_curve(found: Spread, held: Estimate, n: int, stored: Stored) -> None:
     tokens, items = target_size(str(stored.folder), stored.key)
     error = f"± {percent(held.se)} (1 s.e., these {count(n)} fixed)" if held.se is not None else f"± {DASH}"
     caption = [
-        f"{percent(held.value)} {error}; {count(items)} questions, {count(tokens)} tokens",
+        f"{percent(held.value)} {error}; {questions(items)}, {count(tokens)} tokens",
         noise_words(found, n),
         line(stored),
     ]

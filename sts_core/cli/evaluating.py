@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sts_core.cli.telling import Teller, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def evaluate(
         finally:
             tell.end()
         for warning in evaluation.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(f"warning: {visible(warning)}", err=True)
         if json:
             print_json(read_evaluation(evaluation.folder))
             return

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller, duration, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 from sts_core.figures.mixture_words import mixture_told
 from sts_core.figures.numbers import size
-from sts_core.figures.run_words import time_words
+from sts_core.figures.run_words import from_words, time_words
 from sts_core.jobs.folder import Job
 from sts_core.progress import Progress
 
@@ -54,7 +55,7 @@ def sft(
         print_json(found) if json else typer.echo(_plan_text(found))
         return
     for warning in found["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
     job = start(asked, found)
     if detach:
         print_json({"job": job}) if json else typer.echo(job)
@@ -109,6 +110,8 @@ def _waiting(stands: Job, told: str, waits: str, tell: Teller) -> Job:
 
 def _tell_end(job: Job) -> None:
     """The result's place, or why there is none; leaves with 1 or, where a person must change something, with 2."""
+    from sts_core.jobs.disk import last_checkpoint
+
     if job.state == "done":
         took = f" in {duration(job.seconds)}" if job.seconds is not None else ""
         typer.echo(f"done{took}: {_result(job)}", err=True)
@@ -116,9 +119,9 @@ def _tell_end(job: Job) -> None:
         return
     if job.state == "failed" and f"error: {job.error}" in job.log_tail(5):  # so the worker tells what a person can mend
         raise UserError(job.error, job.hint)
-    why = f": {job.error}" if job.error else ""
+    why = f": {visible(job.error)}" if job.error else ""
     typer.echo(f"{job.id} is {job.state}{why}", err=True)
-    typer.echo(f"It goes on from its last checkpoint with: sts jobs --resume {job.id}", err=True)
+    typer.echo(f"It goes on {from_words(last_checkpoint(job.folder))} with: sts jobs --resume {job.id}", err=True)
     raise typer.Exit(1)
 
 
@@ -140,11 +143,12 @@ def _plan_text(found: dict[str, Any]) -> str:
                  f"tokens/s ({basis})"),
         ("memory", f"up to about {work['memory_gb']:.1f} GB"),
         ("disk", f"{checkpoints['kept']:,} checkpoints of {size(checkpoints['bytes_each'])}, "
-                 f"one every {checkpoints['every']:,} steps: {work['disk_gb']:,.2f} GB in all"),
+                 f"one every {checkpoints['every']:,} steps, and room for one more, as the next is written and for the "
+                 f"final model: {work['disk_gb']:,.2f} GB in all"),
     ]  # fmt: skip
-    if "mixture" in found:
-        lines.insert(1, ("mixture", _mixture(found["mixture"])))
-    return "\n".join([table(lines), *(f"! {warning}" for warning in found["warnings"])])
+    mixed = "mixture" in found
+    lines.insert(1, ("mixture", _mixture(found["mixture"])) if mixed else ("data", found["data"]))
+    return "\n".join([table(lines), *(f"! {visible(warning)}" for warning in found["warnings"])])
 
 
 def _mixture(mixture: dict[str, Any]) -> str:

@@ -12,12 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from sts_core.cli.telling import duration, print_json, table
+from sts_core.cli.terminal import brief, visible
 from sts_core.errors import UserError
 from sts_core.figures.numbers import number, size, with_error
-from sts_core.jobs.folder import Job, marked
+from sts_core.figures.run_words import from_words
+from sts_core.jobs.folder import STAGED, Job, marked
 
 LOG_LINES = 20
 MOST_METRICS = 12
+LONGEST_TITLE, LONGEST_NOTE = 120, 400
+"""Characters of a line that is a person's own."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,7 +58,7 @@ def jobs(
     if told and json:
         print_json({"id": done_to, "told": told})
     elif told:
-        typer.echo(told, err=True)
+        typer.echo(visible(told), err=True)
     elif job:
         _show(watch.read(meant(job)), json)
     else:
@@ -78,7 +82,8 @@ def _done(asked: dict[str, str | None]) -> tuple[str, str]:
         resumed = launch.resume(job)
         before = queue.waits_for(resumed)
         waits = f"; it waits for {_name(before)}" if before else ""
-        return f"{_name(resumed)} goes on as attempt {resumed.attempt}{waits}.", job
+        start = f", {from_words(disk.last_checkpoint(resumed.folder))}" if resumed.kind in STAGED else ""
+        return f"{_name(resumed)} goes on as attempt {resumed.attempt}{start}{waits}.", job
     if (job := asked["--clone"]) is not None:
         ordered = watch.read(launch.clone(job))
         before = queue.waits_for(ordered)
@@ -108,39 +113,43 @@ def _show(job: Job, json: bool) -> None:
     from sts_core.jobs.disk import disk_use
 
     use = disk_use(job.id)
-    numbers, scores, note = _kept(job.id)
+    numbers, scores, note, seconds = _kept(job)
     if json:
         more = {"attempt": job.attempt, "bytes": use._asdict(), "metrics": numbers, "evaluations": scores, "note": note}
         print_json([_public(job) | more | {"log": job.log_tail(LOG_LINES)}])
         return
     typer.echo(table([("id", "state", "done", "left", "title"), _line(job)]))
-    ran = f"ran {duration(job.seconds)}, " if job.seconds is not None else ""
-    stage = f"{job.stage}; " if job.active and job.stage else ""
+    whole = " in all" if job.attempt > 1 else ""
+    ran = f"ran {duration(seconds)}{whole}, " if seconds is not None else ""
+    stage = f"{visible(job.stage)}; " if job.active and job.stage else ""
     typer.echo(
         f"{stage}attempt {job.attempt}, {ran}{size(use.total)} on disk, of which checkpoints {size(use.checkpoints)}"
     )
-    told = {"error": job.error, "hint": job.hint, "note": note}
-    for words in (f"{name}: {text}" for name, text in told.items() if text):
-        typer.echo(" ".join(words.split()))
+    for name, text in {"error": job.error, "hint": job.hint}.items():
+        if text:
+            typer.echo(f"{name}: {visible(' '.join(text.split()))}")
+    if note.strip():
+        typer.echo(f"note: {brief(note, LONGEST_NOTE)}")
     if numbers:
         typer.echo("\n" + table([("newest", "at step", "value"), *_newest(numbers)]))
     if scores:
         typer.echo("\n" + table([("domain", "score", "when", "source", "value"), *(_score(row) for row in scores)]))
     if log := job.log_tail(LOG_LINES):
-        typer.echo("\n" + "\n".join(log))
+        typer.echo("\n" + "\n".join(visible(line) for line in log))
 
 
-def _kept(job: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
-    """What the database has of a job: newest metrics, evaluations, note."""
-    from sts_core.jobs.folder import locate
+def _kept(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]], str, float | None]:
+    """What is kept of a job: newest metrics, evaluations, note, and the seconds that its attempts took."""
     from sts_core.store import queries
+    from sts_core.store.attempts import attempts, together
     from sts_core.store.note import read_note
     from sts_core.store.reading import read
 
     with read() as view:
-        numbers = queries.newest_metrics(view.connection, job).to_dict("records")
-        scores = queries.evaluations(view.connection, job).to_dict("records")
-    return numbers, scores, read_note(locate(job))
+        numbers = queries.newest_metrics(view.connection, job.id).to_dict("records")
+        scores = queries.evaluations(view.connection, job.id).to_dict("records")
+        seconds = together(job, attempts(view.connection, job.id)).seconds
+    return numbers, scores, read_note(job.folder), seconds
 
 
 def _newest(numbers: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -158,8 +167,8 @@ def _score(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _line(job: Job) -> tuple[str, ...]:
     done = f"{job.share:.0%}" if job.share is not None else "—"
-    left = duration(job.seconds_left) if job.seconds_left is not None else "—"
-    return (job.id, job.state, done, left, marked(job.title, job.id))
+    left = duration(job.time_left) if job.time_left is not None else "—"
+    return (job.id, job.state, done, left, brief(marked(job.title, job.id), LONGEST_TITLE))
 
 
 def _name(job: Job) -> str:

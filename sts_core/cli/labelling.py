@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,12 +112,12 @@ def _label(order: LabelOrder) -> Shown:
 
     done = _watched(lambda tell: label_result(order, tell))
     for warning in done.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
     counts = done.counts
     if counts.failed and not (counts.labelled or counts.not_a_label or counts.before):
         raise UserError(f"{done.judge} gave no answer: {counts.why}", "Mend that and start again.")
     if counts.failed:
-        typer.echo(f"warning: {counts.failed:,} questions had no answer, the last one: {counts.why}", err=True)
+        typer.echo(f"warning: {counts.failed:,} questions had no answer, the last one: {visible(counts.why)}", err=True)
     told = [f"{counts.labelled:,} labelled", f"{counts.not_a_label:,} without a label", f"{counts.failed:,} failed"]
     if counts.before:
         told.append(f"{counts.before:,} labelled before")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller, duration, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 from sts_core.results import Result
 from sts_core.spec import Spec
@@ -71,7 +72,7 @@ def run(
         tell.end()
     manifest = result.manifest
     for warning in manifest["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
     best = (
         result.scores(n=min(100, len(result.shift))).query("metric == 'sts_act'").sort_values("value", ascending=False)
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sts_core.cli.telling import Teller, print_json, table
+from sts_core.cli.terminal import visible
 from sts_core.errors import UserError
 
 _SHOWN = 72
@@ -61,7 +62,7 @@ def mix(
         tell.end()
     made = read_manifest(folder)
     for warning in made["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {visible(warning)}", err=True)
     print_json(made) if json else typer.echo(_made_text(made))
     typer.echo(f"done: {folder}", err=True)
 
@@ -80,7 +81,7 @@ def _plan_text(found: dict[str, Any]) -> str:
         f"{one['set']} {one['row']}: {_short(one['question'])}\n    {_short(one['answer'] or _UNANSWERED)}"
         for one in found["preview"][::PREVIEW]
     ]
-    told = [f"! {warning}" for warning in found["warnings"]]
+    told = [f"! {visible(warning)}" for warning in found["warnings"]]
     return "\n".join([table(lines), "", _domains(found["domains"]), "", *shown, *told])
 
 
@@ -126,4 +127,4 @@ def _count(value: int | None) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+    return visible(line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…")

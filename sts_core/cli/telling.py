@@ -56,13 +56,14 @@ class Teller:
             sys.stderr.flush()
 
     def _line(self, step: Progress, now: float) -> str:
+        stage = visible(step.stage)
         if not step.total:
-            return step.stage
+            return stage
         share = step.done / step.total
         moved = step.done - (self._first or 0.0)
         left = (step.total - step.done) * (now - self._began) / moved if moved > 0 else None
         tail = f", {duration(left)} left" if left is not None else ""
-        return f"{share:4.0%}  {step.stage}{tail}"
+        return f"{share:4.0%}  {stage}{tail}"
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,14 @@ def visible(text: str) -> str:
     )
 
 
+def brief(text: str, longest: int) -> str:
+    """A person's text as one visible line; of a longer one its beginning, and how long it is."""
+    line = " ".join(text.split())
+    if len(line) <= longest:
+        return visible(line)
+    return f"{visible(line[:longest])}… ({len(text):,} characters; all of it with --json)"
+
+
 def as_json(value: Any) -> str:
     """JSON for programs and terminals alike: what is no number is null, what a terminal would obey is escaped."""
     text = json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False)

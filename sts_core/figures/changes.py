@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sts_core.figures.frame import NUMBERS, ROW, add_numbers, add_words, frame, name_rows
-from sts_core.figures.numbers import column_decimals, count, known, number, with_error
+from sts_core.figures.numbers import column_decimals, known, number, questions, with_error
 from sts_core.figures.theme import TOKENS, Mode, domain_mark, template
 
 
@@ -108,4 +108,4 @@ def _tuples(rows: pd.DataFrame) -> list[tuple[object, float, float, float]]:
 
 def _hover(name: str, value: float, se: float, n: float) -> str:
     error = f" ± {number(se)}" if known(se) else ", error not known"
-    return f"<b>{escape(name)}</b><br>{value:+.4g}{error}<br>{count(n)} questions"
+    return f"<b>{escape(name)}</b><br>{value:+.4g}{error}<br>{questions(n)}"

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sts_core.figures.frame import NUMBERS, ROW, drawn, frame, named_rows, words
-from sts_core.figures.numbers import DASH, column_decimals, count, known, with_error
+from sts_core.figures.numbers import DASH, column_decimals, count, known, questions, with_error
 from sts_core.figures.theme import TOKENS, Mode, blend, domain_mark
 
 _AIR = "\u2002"
@@ -139,4 +139,4 @@ def _hover(name: str, value: float, se: float, tokens: float, items: float) -> s
     if not known(value):
         return f"<b>{escape(name)}</b><br>not measured: no token was pooled"
     exact = f"{value:.6g} ± {se:.3g}" if known(se) else f"{value:.6g}, error not known (fewer than five questions)"
-    return f"<b>{escape(name)}</b><br>{exact}<br>{count(items)} questions, {count(tokens)} tokens"
+    return f"<b>{escape(name)}</b><br>{exact}<br>{questions(items)}, {count(tokens)} tokens"

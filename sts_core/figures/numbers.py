@@ -77,6 +77,11 @@ def count(value: int | float | None) -> str:
     return fixed(value, 0)
 
 
+def questions(n: float | None) -> str:
+    """`60 questions`, `1 question`."""
+    return f"{count(n)} question{'' if n == 1 else 's'}"
+
+
 def percent(share: float | None) -> str:
     """A share as percentages: `33 %`, with one decimal below ten, two below one."""
     if share is None or not math.isfinite(share):

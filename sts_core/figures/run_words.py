@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sts_core.figures.numbers import count, duration, known, number, percent
+from sts_core.figures.numbers import count, duration, known, number, percent, questions
 from sts_core.spec import MMLU_DOMAINS
 
 METRICS = {
@@ -42,6 +42,10 @@ class Standing(NamedTuple):
     error: str = ""
     over: int = 1
     """The two losses are means over so many steps."""
+    again_from: int | None = None
+    """The step from which a resumed run does over what was told; None where it does nothing over."""
+    now_at: int | None = None
+    """The step that its present attempt has come to."""
 
 
 class Overlap(NamedTuple):
@@ -65,7 +69,8 @@ def time_words(work: Mapping[str, Any]) -> str:
 def run_headline(run: Standing, changes: pd.DataFrame, overlap: Overlap | None) -> str:
     """One sentence on how a run stands or what came of it. `changes` has `domain, value, se` of one metric."""
     if run.state == "waiting":
-        return "This run waits for its turn."
+        again = f", and then goes on {from_words(run.again_from)}" if run.again_from is not None else ""
+        return f"This run waits for its turn{again}."
     if run.state == "running":
         return _under_way(run)
     if run.state != "done":
@@ -74,6 +79,16 @@ def run_headline(run: Standing, changes: pd.DataFrame, overlap: Overlap | None) 
     found += [changed_words(changes)] if len(changes) else []
     text = "; ".join(found) or learned_words(run)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def attempt_words(attempt: int, seconds: float | None) -> str:
+    """`attempt 3, 12 min in all`; of the first alone how long it took."""
+    return f"attempt {attempt}, {duration(seconds)} in all" if attempt > 1 else duration(seconds)
+
+
+def from_words(step: int) -> str:
+    """Where a resumed run goes on, by the step of its last checkpoint, 0 where there is none."""
+    return f"from step {count(step)}, its last checkpoint" if step else "from the first step, for want of a checkpoint"
 
 
 def learned_words(run: Standing) -> str:
@@ -88,19 +103,41 @@ def learned_words(run: Standing) -> str:
 
 
 def changed_words(changes: pd.DataFrame, metric: str = "nll") -> str:
-    """`5 of 14 domains got worse, 2 better, by more than two standard errors`."""
+    """`5 of 14 domains got worse, 2 better, by more than two standard errors`; only what has an error is judged."""
     measured = [
         (v * WORSE.get(metric, 1), se) for v, se in zip(changes["value"], changes["se"], strict=True) if known(v)
     ]
     if not measured:
         return "no domain was measured before and after"
+    unknown = sum(not known(se) for _, se in measured)
+    domains = f"{count(len(measured))} domain{'s' if len(measured) > 1 else ''}"
+    if unknown == len(measured):
+        return f"no error is known of what changed in {domains}: fewer than five questions each"
+    of = f"of {domains}"
+    missing = f" ({count(unknown)} without an error)" if unknown else ""
     worse = sum(known(se) and value > 2 * se for value, se in measured)
     better = sum(known(se) and value < -2 * se for value, se in measured)
-    of = f"of {count(len(measured))} domain{'s' if len(measured) > 1 else ''}"
     if not worse and not better:
-        return f"none {of} changed by more than two standard errors"
+        return f"none {of} changed by more than two standard errors{missing}"
     got = f"{count(worse)} {of} got worse" if worse else f"none {of} got worse"
-    return f"{got} and {count(better) if better else 'none'} better by more than two standard errors"
+    return f"{got} and {count(better) if better else 'none'} better by more than two standard errors{missing}"
+
+
+def changes_caption(changes: pd.DataFrame) -> str:
+    """What the whiskers are, and over how many questions a domain; `changes` has `value, se, n`."""
+    measured = [se for value, se in zip(changes["value"], changes["se"], strict=True) if known(value)]
+    missing = sum(not known(se) for se in measured)
+    if missing == len(measured):
+        return f"No error is known: fewer than five questions a domain ({_each(changes['n'])})"
+    unknown = f"; {count(missing)} without an error (fewer than five questions)" if missing else ""
+    return f"± 1 s.e., question by question, {_each(changes['n'])} a domain{unknown}"
+
+
+def _each(told: pd.Series) -> str:
+    n = sorted({int(value) for value in told.dropna()})
+    if not n:
+        return "an unknown number of questions"
+    return questions(n[0]) if len(n) == 1 else f"{count(n[0])} to {questions(n[-1])}"
 
 
 def overlap_words(overlap: Overlap) -> str:
@@ -136,11 +173,23 @@ def hold_words(trouble: bool, cosine: float | None, r2: tuple[float | None, floa
 def _under_way(run: Standing) -> str:
     if run.step is None or not known(run.last_loss):
         return "This run has begun; no step is done yet."
+    if run.again_from is not None:
+        return _done_over(run, run.again_from)
     of = f" of {count(run.steps)}" if run.steps else ""
     since = f", from {number(run.first_loss)} at the start" if known(run.first_loss) and run.step > 1 else ""
     left = f"; {duration(run.seconds_left)} left" if known(run.seconds_left) else ""
     mean = f" (mean of {count(run.over)} steps)" if run.over > 1 else ""
     return f"Step {count(run.step)}{of}: the loss is {number(run.last_loss)}{mean}{since}{left}."
+
+
+def _done_over(run: Standing, begun: int) -> str:
+    """A resumed run that has not come again to where it had been."""
+    had = f"it had come to step {count(run.step)}"
+    if run.now_at is None or run.now_at <= begun:
+        return f"This run goes on {from_words(begun)}; {had}."
+    of = f" of {count(run.steps)}" if run.steps else ""
+    left = f"; {duration(run.seconds_left)} left" if known(run.seconds_left) else ""
+    return f"Step {count(run.now_at)}{of} again: {had} before it was resumed{left}."
 
 
 def _broken_off(run: Standing) -> str:

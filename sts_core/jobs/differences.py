@@ -20,7 +20,7 @@ class Difference(NamedTuple):
 
 def differences(specs: Sequence[Mapping[str, Any]]) -> list[Difference]:
     """The settings that differ, in the order the specs have them."""
-    flat = [_flat(spec) for spec in specs]
+    flat = [_flat(_applied(spec)) for spec in specs]
     names = list(dict.fromkeys(name for one in flat for name in one))
     rows = [Difference(name, tuple(one.get(name, ABSENT) for one in flat)) for name in names]
     return [row for row in rows if len(set(row.values)) > 1]
@@ -32,6 +32,11 @@ def told_apart(specs: Sequence[Mapping[str, Any]], most: int = 3) -> list[str]:
     more = f", {len(rows) - most} more" if len(rows) > most else ""
     shown = [(row.name.rsplit(".", 1)[-1], row.values) for row in rows[:most]]
     return [", ".join(f"{name} {values[i]}" for name, values in shown) + more for i in range(len(specs))]
+
+
+def _applied(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A spec without what it has no use for: a full fine-tune has no adapter."""
+    return {name: part for name, part in spec.items() if name != "lora" or spec.get("method") != "full"}
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, str]:

@@ -49,6 +49,12 @@ def disk_use_of_all() -> Use:
     return Use(*(sum(part) for part in zip(*each, strict=True))) if each else Use()
 
 
+def last_checkpoint(folder: Path) -> int:
+    """The step of the newest whole checkpoint in a job's folder, from which it is gone on with; 0 without one."""
+    names = (place.name for place in (folder / RESULT / CHECKPOINTS).glob("step-*"))
+    return max((int(step) for name in names if (step := name.removeprefix("step-")).isdecimal()), default=0)
+
+
 def delete(job_id: str) -> int:
     """Remove an ended job with all its files; how many bytes that was. Its rows go with the next look of the owner."""
     with locked(jobs()):  # nobody resumes it meanwhile

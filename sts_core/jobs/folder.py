@@ -41,6 +41,8 @@ ATTEMPT = "---- attempt"
 _TAIL_BYTES = 64 * 1024
 STAGED = ("sft",)
 """Kinds of work that go through stages of different units."""
+_TELLING = 0.01
+"""Share of a fine-tune's time that must lie behind it before anything is told of the rest: before, it is a guess."""
 _FEWEST_LETTERS = 4
 """Of an id, for a job to be meant by them."""
 
@@ -101,12 +103,22 @@ class Job:
     def share(self) -> float | None:
         """How much of the whole work is done, from 0 to 1; None while its size is not known.
 
-        A fine-tune's stages have units of their own, so it is told by its time.
+        A fine-tune's stages have units of their own, so it is told by its time, as far as that is known.
         """
         if self.kind in STAGED and self.state != "done":
-            left, spent = self.seconds_left, self.seconds
-            return None if left is None or not spent else spent / (spent + left)
+            return self._time_share if self.time_left is not None else None
         return min(1.0, max(0.0, self.done / self.total)) if self.total > 0 else None
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds that are left; None until enough of a fine-tune's attempt is done to know how fast it goes."""
+        known = self.kind not in STAGED or (self._time_share or 0.0) >= _TELLING
+        return self.seconds_left if known else None
+
+    @property
+    def _time_share(self) -> float | None:
+        left, spent = self.seconds_left, self.seconds
+        return None if left is None or not spent else spent / (spent + left)
 
     def log_tail(self, n: int = 20) -> list[str]:
         """The last n lines its process printed; of a line redrawn in place, what stood there last."""

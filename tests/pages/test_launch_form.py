@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import launch_form
+from pages.parts.launch_fields import LABELS, on_the_form
 from sts_core import folders
 from sts_core.jobs import launch, watch
 from sts_core.train.sft.spec import EvaluateSpec, LoraSpec, SftSpec
@@ -129,14 +130,22 @@ def test_the_papers_settings_show_in_the_fields_and_what_is_given_wins(app: Open
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"sft_rate": "fast"}, "learning_rate is 'fast'"),
-        ({"sft_rate": "-1"}, "learning_rate is -1"),
-        ({"sft_rate": "nan"}, "learning_rate is nan"),
+        ({"sft_rate": "fast"}, "Learning rate (learning_rate) is 'fast'"),
+        ({"sft_rate": "-1"}, "Learning rate (learning_rate) is -1"),
+        ({"sft_rate": "nan"}, "Learning rate (learning_rate) is nan"),
+        ({"sft_rate": "1e-4", "sft_steps": -5}, "Steps is -5 Give a whole number of at least 1."),
+        ({"sft_rate": "1e-4", "sft_steps": 0}, "Steps is 0"),
+        ({"sft_rate": "1e-4", "sft_every": 0}, "Steps between checkpoints (checkpoint_every) is 0"),
+        ({"sft_rate": "1e-4", "sft_rows": -1}, "Questions a domain (evaluate.rows) is -1"),
+        ({"sft_rate": "1e-4", "sft_alpha": "x"}, "Alpha (lora.alpha) is 'x'"),
         ({"sft_rate": "2"}, "Common ones are 1e-5"),
-        ({"sft_rate": "1e-4", "sft_batch": 6, "sft_micro": 4}, "cannot be made of micro-batches of 4"),
+        (
+            {"sft_rate": "1e-4", "sft_batch": 6, "sft_micro": 4},
+            "batch) is 6, which cannot be made of Rows at once",
+        ),
         ({"sft_rate": "1e-4", "sft_warm_up": "3"}, "Give a share of the steps"),
         ({"sft_rate": "1e-4", "sft_beta2": "1"}, "Give two numbers from 0"),
-        ({"sft_rate": "1e-4", "sft_dropout": "1"}, "lora.dropout"),
+        ({"sft_rate": "1e-4", "sft_dropout": "1"}, "Dropout (lora.dropout) is 1"),
         ({"sft_rate": "1e-4", "sft_device": "gpu"}, "cuda:1"),
         ({"sft_rate": "1e-4", "sft_processes": 2, "sft_batch": 7}, "in 2 processes"),
     ],
@@ -149,6 +158,18 @@ def test_what_cannot_be_is_told_and_cannot_be_planned(app: Open, given: dict[str
     assert watch.all_jobs() == []
 
 
+def test_keys_are_named_as_the_form_names_them(app: Open) -> None:
+    test = opened(app)
+    fields = (test.text_input, test.number_input, test.selectbox, test.multiselect)
+    labels = {field.label for kind in fields for field in kind} | {"Passes", "AdamW beta 1 and 2"}
+    assert set(LABELS.values()) <= labels
+    assert on_the_form("Choose a batch that is a multiple of micro_batch.") == (
+        "Choose a batch that is a multiple of Rows at once (micro_batch)."
+    )
+    assert on_the_form("keep fewer (keep_checkpoints)") == "keep fewer (Checkpoints that stay, keep_checkpoints)"
+    assert on_the_form("The steps of my_warm_up: none") == "The steps of my_warm_up: none"
+
+
 @pytest.mark.usefixtures("planned", "started")
 def test_what_is_started_is_what_the_file_says(app: Open) -> None:
     test = fill(opened(app), {"sft_rate": "2e-4", "sft_rank": 4})
@@ -156,7 +177,8 @@ def test_what_is_started_is_what_the_file_says(app: Open) -> None:
     next(button for button in test.button if button.label == "Plan this run").click().run()
     test.session_state["sft_asked"].wait(30)
     test.run()
-    assert "1\u202f200 rows to train on" in said(test)
+    assert "gsm-symbolic: 1\u202f200 rows to train on" in said(test)
+    assert "5 checkpoints and room for one more, 0.10 GB on the disk" in said(test)
     assert "about 1\u202fmin 1\u202fs (training 40\u202fs, evaluation 21\u202fs)" in said(test).replace("\\", "")
     assert "Rows *repeat*" in said(test)
     test.button(key="sft_start").click().run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import run_data
-from sts_core.jobs.events import append_event
-from sts_core.jobs.folder import advance, jobs
+from sts_core.folders import atomic_json
+from sts_core.jobs.events import EVENTS, append_event
+from sts_core.jobs.folder import STATUS, advance, jobs, read_table
 from sts_core.store import queries
 from sts_core.store.note import read_note, write_note
 from tests.pages.made_runs import make_run
@@ -46,8 +48,15 @@ def test_the_table_tells_runs_apart(app: Open, pages_cache: Path) -> None:
     assert list(table["state"]) == ["✕ failed", "✓ done", "✓ done"]
     assert "learning_rate 1e-05" in table["differs"][1]
     assert table["done"][2] == 100
+    assert table["done"][0] != table["done"][0]  # of one that failed nobody knows how long all of it would have taken
     assert 20 <= len(table["loss"][2]) <= 60
     assert table["last"][2] == pytest.approx(0.65, abs=0.25)
+
+
+def test_a_run_that_waits_is_not_under_way(app: Open, pages_cache: Path) -> None:
+    make_run("going", "running", done=20)
+    make_run("next", "waiting", done=0)
+    assert "2 runs are kept; one is under way, one waits." in plain(app(RUNS).title[0].value)
 
 
 def test_a_run_says_first_whether_the_prediction_came_true(app: Open, pages_cache: Path) -> None:
@@ -84,6 +93,15 @@ def test_a_run_that_is_not_there_is_told(app: Open, pages_cache: Path) -> None:
     assert not test.exception
 
 
+def test_what_is_no_id_is_shown_as_it_is_with_the_way_to_those_there_are(app: Open, pages_cache: Path) -> None:
+    test = app(RUNS, compare=["\0", "x" * 500])
+    assert not test.exception
+    titles = [plain(str(error.proto.title)) for error in test.error]
+    assert [len(title) < 100 and title.endswith("is no id of a run") for title in titles] == [True, True]
+    assert not any("x00" in title or "\0" in title for title in titles)
+    assert "“All runs” above shows them" in plain(said(test))
+
+
 def test_runs_beside_each_other_show_only_what_differs(app: Open, pages_cache: Path) -> None:
     runs = [make_run("first"), make_run("second", seed=7)]
     test = app(RUNS, compare=runs)
@@ -94,6 +112,37 @@ def test_runs_beside_each_other_show_only_what_differs(app: Open, pages_cache: P
     assert list(settings.iloc[0]) == ["0", "7"]
     changes = test.dataframe[1].value
     assert len(changes) == 16  # fourteen domains, the target and the overlap
+
+
+def test_a_resumed_run_says_from_where_until_it_has_told_a_step_again(app: Open, pages_cache: Path) -> None:
+    run = make_run("again", "running", done=5)
+    folder, title = jobs() / run, "This run goes on from the first step, for want of a checkpoint; it had come to step"
+    append_event(folder, "resumed", attempt=2)
+    advance(folder, attempt=2)
+    assert plain(app(RUNS, run=run).title[0].value) == f"{title} 5."
+    append_event(folder, "stage", stage="training", done=0, total=60, unit="steps")
+    advance(folder, done=2)
+    told = "Step 2 of 60 again: it had come to step 5 before it was resumed."
+    assert plain(app(RUNS, run=run).title[0].value) == told
+    append_event(folder, "step", step=6, loss=0.5, learning_rate=1e-4)
+    assert plain(app(RUNS, run=run).title[0].value).startswith("Step 6 of 60: the loss is")
+
+
+def test_the_time_of_a_run_is_that_of_all_its_attempts(app: Open, pages_cache: Path) -> None:
+    run = make_run("again", "cancelled", done=5)
+    folder = jobs() / run
+    (folder / EVENTS).write_text("".join(
+        json.dumps({"seq": seq, "time": f"2026-01-01T{clock}+00:00", "event": event}) + "\n"
+        for seq, (clock, event) in enumerate([
+            ("10:00:00", "started"), ("10:04:00", "step"), ("12:00:00", "dead"), ("12:01:00", "resumed"),
+            ("12:02:00", "started"), ("12:03:00", "cancelled"), ("13:00:00", "resumed"), ("13:00:30", "started"),
+        ], start=1)
+    ))  # fmt: skip
+    status = read_table(folder / STATUS) or {}
+    moments = {"started": "2026-01-01T13:00:30+00:00", "ended": "2026-01-01T13:05:30+00:00"}
+    atomic_json(folder / STATUS, {**status, **moments, "attempt": 3})
+    told = "1 Jan 2026, 10:00 UTC · attempt 3, 10\u202fmin in all"
+    assert told in plain(said(app(RUNS, run=run)))
 
 
 def test_a_note_is_kept_in_the_runs_folder(app: Open, pages_cache: Path) -> None:
@@ -157,7 +206,7 @@ def test_a_run_whose_note_or_state_changes_is_shown_as_it_is(pages_cache: Path) 
 
 def test_all_runs_are_counted_and_the_newest_listed(pages_cache: Path) -> None:
     made = [make_run(name, "failed", done=1) for name in ("first", "second", "third")]
-    assert run_data.counts() == (3, 0)
+    assert run_data.counts() == (3, 0, 0)
     assert list(run_data.listing(limit=2)["id"]) == made[:0:-1]
 
 
@@ -177,5 +226,5 @@ def test_the_end_of_a_run_moves_nothing_that_can_be_clicked(app: Open, pages_cac
     before = place_of(test.main, "curve")
     advance(jobs() / run, state="failed", error="The loss is not finite")
     test.run()
-    assert any(button.label == "Resume" for button in test.button)
+    assert any(button.label == "Resume from the first step" for button in test.button)
     assert place_of(test.main, "curve") == before is not None

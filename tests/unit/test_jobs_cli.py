@@ -61,6 +61,19 @@ def test_one_job_is_told_with_its_newest_numbers_scores_and_log(capsys: Shown) -
     assert told["log"] == ["first", "last words"]
 
 
+def test_what_a_person_wrote_is_shown_and_not_obeyed(capsys: Shown) -> None:
+    hostile = "a\u202eb\0c\x1b[31md"
+    folder = a_job(title=hostile, state="done")
+    write_note(folder.name, f"{hostile} {'x' * 5_000}")
+    (folder / LOG).write_text(f"{hostile}\n")
+    out = sts(capsys, folder.name)[1] + sts(capsys)[1] + sts(capsys, "--cancel", folder.name)[2]
+    assert not set(out) & {"\u202e", "\0", "\x1b"}
+    assert out.count("a\\u202eb\\x00c\\x1b[31md") == 5  # the title three times, the note, the log
+    assert max(map(len, out.splitlines())) < 500
+    assert "5,0" in next(line for line in out.splitlines() if line.startswith("note: "))
+    assert json.loads(sts(capsys, folder.name, "--json")[1])[0]["note"].endswith("xxx")
+
+
 def test_a_cancel_prints_its_message_alone(capsys: Shown) -> None:
     folder = a_job(state="done")
     assert sts(capsys, "--cancel", folder.name) == (0, "", '"soup" had already ended (done); nothing was changed.\n')
@@ -97,7 +110,8 @@ def test_a_job_is_resumed_or_moved_by_its_id(capsys: Shown) -> None:
     a_job("at work", "running", pid=os.getpid(), pid_started=created(os.getpid()))
     first, second = a_job("first", "waiting"), a_job("second")
     code, _, err = sts(capsys, "--resume", second.name)
-    assert (code, err) == (0, '"second" goes on as attempt 2; it waits for "first".\n')
+    start = "from the first step, for want of a checkpoint"
+    assert (code, err) == (0, f'"second" goes on as attempt 2, {start}; it waits for "first".\n')
     assert sts(capsys, "--first", second.name)[2] == f'{second.name} is first in line; it waits for "at work".\n'
     code, _, err = sts(capsys, "--resume", first.name)
     assert (code, len(err.splitlines())) == (2, 2)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sts_core.errors import UserError
 from sts_core.jobs import watch
+from sts_core.jobs.disk import last_checkpoint
 from sts_core.jobs.events import EVENTS, append_event, read_events
-from sts_core.jobs.folder import create, load, locate, names
+from sts_core.jobs.folder import Job, create, load, locate, names
 from sts_core.jobs.pace import Pace
 from sts_core.jobs.worker import Record, Stopped
 from sts_core.progress import Progress
@@ -132,6 +134,22 @@ def test_events_of_many_writers_are_numbered_without_gap_or_double(folder: Path)
     for writer in writers:
         writer.join()
     assert [e["seq"] for e in read_events(folder)] == list(range(1, 101))
+
+
+def test_a_time_left_is_told_once_a_hundredth_of_it_has_passed() -> None:
+    def job(kind: str, ago: float) -> Job:
+        return Job("", Path(), kind, state="running", seconds_left=9_900, started=datetime.now(UTC) - timedelta(0, ago))
+
+    assert (job("sft", 90).time_left, job("sft", 90).share) == (None, None)
+    assert job("sft", 110).time_left == job("run", 1).time_left == 9_900
+    assert job("sft", 1_100).share == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_run_goes_on_from_its_newest_whole_checkpoint(folder: Path) -> None:
+    assert last_checkpoint(folder) == 0
+    for name in ("step-000020", "step-000040", ".step-000060.part", "step-x"):
+        (folder / "result" / "checkpoints" / name).mkdir(parents=True)
+    assert last_checkpoint(folder) == 40
 
 
 def test_pace_is_that_of_the_window_and_not_of_all_time() -> None:

@@ -7,7 +7,15 @@ import math
 import pandas as pd
 import pytest
 
-from sts_core.figures.run_words import Overlap, Standing, changed_words, hold_words, overlap_words, run_headline
+from sts_core.figures.run_words import (
+    Overlap,
+    Standing,
+    changed_words,
+    changes_caption,
+    hold_words,
+    overlap_words,
+    run_headline,
+)
 from sts_core.jobs.differences import differences, told_apart
 
 NONE = pd.DataFrame({"domain": [], "value": [], "se": []})
@@ -26,9 +34,22 @@ def standing(
 
 def test_a_change_counts_from_two_standard_errors_on() -> None:
     table = changes((0.1, 0.02), (0.03, 0.02), (-0.1, 0.02), (-0.04, 0.02), (0.5, math.nan))
-    assert changed_words(table) == "1 of 5 domains got worse and 1 better by more than two standard errors"
+    told = "1 of 5 domains got worse and 1 better by more than two standard errors (1 without an error)"
+    assert changed_words(table) == told
     assert changed_words(changes((0.01, 0.02))) == "none of 1 domain changed by more than two standard errors"
     assert changed_words(changes((math.nan, math.nan))) == "no domain was measured before and after"
+
+
+def test_without_errors_nothing_is_said_to_have_stayed() -> None:
+    table = changes((0.1, math.nan), (-0.3, math.nan)).assign(n=1)
+    told = "no error is known of what changed in 2 domains: fewer than five questions each"
+    assert changed_words(table) == told
+    assert run_headline(standing(), table, None) == f"N{told[1:]}."
+    caption = "No error is known: fewer than five questions a domain (1 question)"
+    assert changes_caption(table) == caption
+    assert changes_caption(table.assign(se=[0.1, 0.2], n=[60, 50])) == (
+        "± 1 s.e., question by question, 50 to 60 questions a domain"
+    )
 
 
 def test_a_fall_of_accuracy_is_worse() -> None:
@@ -78,3 +99,10 @@ def test_only_what_differs_is_listed() -> None:
     assert told_apart([one, two]) == ["seed 0, rank 8, alpha —", "seed 1, rank 16, alpha 2"]
     assert told_apart([one, two], most=1) == ["seed 0, 2 more", "seed 1, 2 more"]
     assert told_apart([one]) == [""]
+
+
+def test_a_full_fine_tune_has_no_settings_of_an_adapter() -> None:
+    adapter = {"method": "lora", "lora": {"rank": 8}}
+    full = {"method": "full", "lora": {"rank": 16}}
+    assert [row.values for row in differences([adapter, full])] == [("lora", "full"), ("8", "—")]
+    assert differences([full, full | {"lora": {"rank": 4}}]) == []

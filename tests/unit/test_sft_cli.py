@@ -45,7 +45,9 @@ def test_the_plan_starts_nothing(spec: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["steps"] == 7
     assert main(["sft", str(spec), "--plan"]) == 0
     told = capsys.readouterr().out
+    assert f"data    {spec.parent / 'rows.jsonl'}\n" in told
     assert "20 of 40 train" in told
+    assert "and room for one more, as the next is written and for the final model" in told
     assert "a first guess" in told
     assert watch.all_jobs() == []
 

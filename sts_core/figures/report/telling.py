@@ -15,7 +15,7 @@ from sts_core.figures.correlation_words import (
     reliability_words,
     verdict,
 )
-from sts_core.figures.numbers import count, fixed, known, number, p_value, percent, with_error
+from sts_core.figures.numbers import count, fixed, known, number, p_value, percent, questions, with_error
 from sts_core.figures.report.gathering import Gathered, part
 from sts_core.figures.run_words import Overlap as Told
 from sts_core.figures.run_words import overlap_words
@@ -132,7 +132,7 @@ def held_sentence(found: Gathered) -> str:
         return ""
     error = f" ± {percent(found.held.se)} (1 s.e., these features fixed)" if known(found.held.se) else ""
     tokens, items = found.target_size
-    return f"{percent(found.held.value)}{error}; {count(items)} questions, {count(tokens)} tokens."
+    return f"{percent(found.held.value)}{error}; {questions(items)}, {count(tokens)} tokens."
 
 
 def method(found: Gathered) -> list[str]:

@@ -99,7 +99,7 @@ def plan(spec: SftSpec) -> dict[str, Any]:
     cost = _costs(spec, info, tokenizer, (device, dtype), rows)
     kept = min(made, spec.keep_checkpoints or made)
     return {
-        "model": info.public(), "device": device, "dtype": dtype, "method": spec.method,
+        "model": info.public(), "device": device, "dtype": dtype, "method": spec.method, "data": spec.target.data,
         "parameters": {"model": sizes.model, "trained": sizes.trained},
         "rows": {
             "records": rows.records, "train": len(rows.rows), "evaluation": len(rows.evaluation),

@@ -193,7 +193,7 @@ class SftSpec:
         if self.batch % (self.rows_at_once * self.processes):
             many = f" in {self.processes} processes" if self.processes > 1 else ""
             raise UserError(
-                f"A batch of {self.batch} cannot be made of micro-batches of {self.micro_batch}{many}",
+                f"batch is {self.batch}, which cannot be made of micro_batch {self.micro_batch}{many}",
                 "Choose a batch that is a multiple of micro_batch times processes.",
             )
         if self.processes > 1 and ":" in self.device:
