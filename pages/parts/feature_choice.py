@@ -49,7 +49,7 @@ def choose(stored: Stored, features: Features, labels: pd.DataFrame) -> Question
         label = _label(features.names(labels)[:MOST_LABELS])
         text = st.text_input(
             "Search", key="find", bind="query-params", max_chars=200, placeholder="a word or a number", width=200,
-            help="In labels, explanations, notes and, where a gallery was made, in examples; or a number: that feature.",
+            help="In labels, explanations, notes and, where a gallery was made, examples; or a number: that feature.",
         )  # fmt: skip
         starred = st.toggle("Starred", key="starred", bind="query-params")
     return Question(
