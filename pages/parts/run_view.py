@@ -127,7 +127,9 @@ def _prediction(now: Run) -> None:
         return
     if not now.trajectory.get(f"overlap_{K}"):
         then = (
-            "It is held against the model at the first checkpoint." if now.job.active else "The run has no checkpoint."
+            "It is held against the model at the first checkpoint."
+            if now.job.active
+            else "The model was held against it at no checkpoint."
         )
         st.caption(f"A prediction was written down at launch. {then}")
         return

@@ -191,21 +191,25 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
     if known(found.r):
         st.markdown(f"**{plain(f'Pearson {correlation_words(found)}.')}**")
     st.markdown(f":gray[{plain(' '.join(_limits(comparison, held, actual)))}]")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if comparison.primary:
-            st.badge("Primary", color="green", help="The comparison that was fixed before looking (METHOD 6).")
-        else:
-            st.badge(
-                "Exploratory", color="gray",
-                help="Fixed before looking: STS act over the 100 most shifted features, signed harm in the answer's "
-                "log-likelihood, all domains, Spearman. Everything else is exploratory.",
-            )  # fmt: skip
-        if actual.foreign:
-            st.badge("Another training set", color="orange", icon=":material/warning:")
-        if carried_by_one(found):
-            st.badge("One point carries this", color="orange", icon=":material/warning:")
+    _marks(comparison, actual)
     for note in notes:
         st.caption(plain(note))
+
+
+def _marks(comparison: Comparison, actual: Actual) -> None:
+    """Badges in one piece: of several, one that is no longer meant could be left standing by a redraw cut short."""
+    told, help_ = ":green-badge[Primary]", "The comparison that was fixed before looking (METHOD 6)."
+    if not comparison.primary:
+        told = ":gray-badge[Exploratory]"
+        help_ = (
+            "Fixed before looking: STS act over the 100 most shifted features, signed harm in the answer's "
+            "log-likelihood, all domains, Spearman. Everything else is exploratory."
+        )
+    told += " :orange-badge[:material/warning: Another training set]" if actual.foreign else ""
+    told += (
+        " :orange-badge[:material/warning: One point carries this]" if carried_by_one(comparison.correlation) else ""
+    )
+    st.markdown(told, help=help_, width="content")
 
 
 def _limits(comparison: Comparison, held: Held, actual: Actual) -> list[str]:
