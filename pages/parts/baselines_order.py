@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.messages import told
 from pages.parts.planning import Planning, planned
 from pages.parts.progress import job_panel
+from sts_core.errors import UserError
 from sts_core.figures.numbers import DASH, count, duration
 from sts_core.jobs.folder import Job
 from sts_core.jobs.launch import start
@@ -22,6 +24,7 @@ from sts_core.store.results import Stored
 KIND = "baselines"
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "sts_core", "baselines", "--plan")
 STEPS, ROWS = 15, 40
+_FIELDS = {"lora_steps": "Steps of the LoRA probe", "rows": "Questions a domain"}
 _NO_RUN = "needs the fine-tuned model: choose a run of this machine under What happened (runs that ship carry no model)"
 _PARTS = {"raw": "raw residuals", "after": "before and after", "probe": "the short LoRA probe"}
 
@@ -40,7 +43,7 @@ def measure_missing(stored: Stored, missing: dict[str, str], run: Path | None) -
         return
     values = _choose(stored, run)
     help_ = "The plan reads the rows and counts tokens; nothing is computed and no weights are loaded."
-    how = Planning(KIND, "Plan measuring these", "Reading the rows and counting tokens …", COMMAND, help_)
+    how = Planning(KIND, "Plan measuring these", "Reading the rows and counting tokens …", COMMAND, help_, _on_the_page)
     if (plan := planned(values, how)) is not None:
         _draw_plan(stored, values, plan)
 
@@ -49,15 +52,20 @@ def _choose(stored: Stored, run: Path | None) -> dict[str, Any]:
     """The order as a file has it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="baselines_choices"):
         steps = st.number_input(
-            "Steps of the LoRA probe", 1, 200, STEPS, key="probe_steps", width=170,
+            _FIELDS["lora_steps"], value=STEPS, step=1, key="probe_steps", width=170,
             help="A training of so few steps on the training rows; then each domain's answers are scored again.",
         )  # fmt: skip
         rows = st.number_input(
-            "Questions a domain", 2, 1_000, ROWS, key="probe_rows", width=170,
+            _FIELDS["rows"], value=ROWS, step=1, key="probe_rows", width=170,
             help="What the probe is scored on: questions the result was measured on, never those that are evaluated.",
         )  # fmt: skip
     values = {"result": str(stored.folder.resolve()), "lora_steps": int(steps), "rows": int(rows)}
     return values | ({} if run is None else {"run": str(run.resolve())})
+
+
+def _on_the_page(error: UserError) -> UserError:
+    """The error with an order's keys as the fields are called."""
+    return UserError(re.sub(r"^(lora_steps|rows)(?= is)", lambda key: _FIELDS[key[1]], error.message), error.hint)
 
 
 def _draw_plan(stored: Stored, values: dict[str, Any], plan: dict[str, Any]) -> None:

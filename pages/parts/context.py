@@ -21,7 +21,6 @@ from sts_core.folders import DEMO
 from sts_core.spec import MMLU_DOMAINS, POOLS
 from sts_core.store.results import Stored
 
-MOST_TOKENS = 100_000_000
 _EXAMPLES = "Worked examples before a question."
 
 
@@ -127,14 +126,14 @@ def _settings(fields: Fields) -> dict[str, Any]:
         left, right = st.columns(2)
         with left:
             chosen: dict[str, Any] = {
-                "target_tokens": fields.whole("Target tokens", "target_tokens", 1, MOST_TOKENS),
-                "target_demos": fields.whole("Target examples", "target_demos", 1, 64, _EXAMPLES),
-                "seed": fields.whole("Seed", "seed", 0, 2**31 - 1),
+                "target_tokens": fields.whole("Target tokens", "target_tokens"),
+                "target_demos": fields.whole("Target examples", "target_demos", _EXAMPLES),
+                "seed": fields.whole("Seed", "seed"),
             }
         with right:
             chosen |= {
-                "domain_tokens": fields.whole("Tokens a domain", "domain_tokens", 1, MOST_TOKENS),
-                "domain_demos": fields.whole("Examples a domain", "domain_demos", 1, 64, _EXAMPLES),
+                "domain_tokens": fields.whole("Tokens a domain", "domain_tokens"),
+                "domain_demos": fields.whole("Examples a domain", "domain_demos", _EXAMPLES),
                 "pool": fields.one_of(
                     "Tokens that count", "pool", POOLS, "The question's tokens, the answer's, or both (METHOD 2)."
                 ),

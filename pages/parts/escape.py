@@ -13,8 +13,15 @@ _MEANS_SOMETHING = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:$<>&])")
 _SIGN = re.compile(r":(material/|streamlit:)")
 """What Streamlit draws as a sign although a backslash stands before its colon."""
 
+_SIGNED = re.compile(r" ([=<>]) ")
+
 
 def plain(text: object) -> str:
     """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML, or turns it; on one line."""
     text = _SIGN.sub(":\u2060\\1", str(text))
     return _MEANS_SOMETHING.sub(r"\\\1", boxed(_SPACE.sub(" ", str(text)).strip()))
+
+
+def unbroken(text: str) -> str:
+    """The text with no name torn at its hyphen by the end of a line, and no `p = .03` at its sign."""
+    return _SIGNED.sub("\u00a0\\1\u00a0", text.replace("-", "\u2011"))

@@ -62,14 +62,15 @@ def keep(feature: int, label: Mapping[str, Any], of: Revisions) -> None:
     )  # fmt: skip
     with st.popover("Label and note", icon=":material/edit:", type="tertiary", disabled=not of.sae):
         own = str(label["label"]) if label.get("human") else ""
-        st.text_input("Your label", own, key=f"own_{feature}", placeholder="as no judge may change it")
-        # A field with a limit of its own takes nothing at all of a longer text, and says nothing.
-        st.text_area("Note", str(label.get("note") or ""), key=f"note_{feature}", height=120)
-        st.caption(
-            f"An empty label gives the judge's back. Of a long label {MOST_LABEL} characters are kept, of a long note "
-            f"{count(MOST_NOTE)}."
-        )
-        st.button("Keep", key=f"keep_{feature}", type="primary", on_click=_keep, args=(of.sae, feature))
+        with st.form(f"words_{feature}", border=False):
+            st.text_input("Your label", own, key=f"own_{feature}", placeholder="as no judge may change it")
+            # A field with a limit of its own takes nothing at all of a longer text, and says nothing.
+            st.text_area("Note", str(label.get("note") or ""), key=f"note_{feature}", height=120)
+            st.caption(
+                f"An empty label gives the judge's back. Of a long label {MOST_LABEL} characters are kept, of a long "
+                f"note {count(MOST_NOTE)}."
+            )
+            st.form_submit_button("Keep", key=f"keep_{feature}", type="primary", on_click=_keep, args=(of.sae, feature))
 
 
 def take_away(feature: int, markdown: Callable[[], str], neuronpedia: str | None) -> None:

@@ -50,9 +50,9 @@ class Fields:
             label, self.usual[key], key=key, placeholder=placeholder, bind="query-params", max_chars=1000
         )
 
-    def whole(self, label: str, key: str, least: int, most: int, tip: str | None = None) -> int:
-        """A whole number."""
-        return st.number_input(label, least, most, self.usual[key], key=key, step=1, help=tip, bind="query-params")
+    def whole(self, label: str, key: str, tip: str | None = None) -> int:
+        """A whole number, judged by the spec: of one out of bounds the browser would say nothing, and send the last."""
+        return st.number_input(label, value=self.usual[key], key=key, step=1, help=tip, bind="query-params")
 
     def columns(self, side: str) -> dict[str, str]:
         """Which of a file's columns is which of our fields."""

@@ -62,7 +62,7 @@ def _key(visit: int) -> str:
 
 def shown(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows as the table shows them."""
-    specs = [_with_named_data(json.loads(text or "{}")) for text in runs["spec"]]
+    specs = [json.loads(text or "{}") for text in runs["spec"]]
     return pd.DataFrame(
         {
             "state": [STATES.get(state, state) for state in runs["state"]],
@@ -72,21 +72,24 @@ def shown(runs: pd.DataFrame) -> pd.DataFrame:
             "last": runs["last"],
             "done": [None if pd.isna(share) else 100 * share for share in runs["share"]],
             "took": [duration(None if pd.isna(seconds) else seconds) for seconds in runs["seconds"]],
-            "differs": told_apart(specs),
+            "differs": told_apart([_but_data(spec) for spec in specs]),
         }
     )
 
 
-def _with_named_data(spec: dict[str, Any]) -> dict[str, Any]:
-    """A mixture is told by what is in it, not by where its manifest lies."""
-    target = spec.get("target")
-    named = data_name(str(target.get("data", ""))) if isinstance(target, dict) else None
-    return spec if named is None else {**spec, "target": {**spec["target"], "data": named}}
-
-
 def _data(spec: dict[str, Any]) -> str:
+    """What it is trained on: a set, or a mixture, told by what is in it and not by where its manifest lies."""
     target = spec.get("target")
-    return str(target.get("data", "")).rsplit("/", 1)[-1] if isinstance(target, dict) else ""
+    data = str(target.get("data", "")) if isinstance(target, dict) else ""
+    return data_name(data) or data.rsplit("/", 1)[-1]
+
+
+def _but_data(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a run is trained on has a column of its own."""
+    target = spec.get("target")
+    if not isinstance(target, dict):
+        return spec
+    return {**spec, "target": {key: value for key, value in target.items() if key != "data"}}
 
 
 def _columns(mixed: bool) -> dict[str, Any]:
@@ -100,5 +103,7 @@ def _columns(mixed: bool) -> dict[str, Any]:
         "last": column.NumberColumn("Last loss", format="%.3f"),
         "done": column.ProgressColumn("Done", format="%.0f %%", min_value=0, max_value=100),
         "took": column.TextColumn("Time", width="small"),
-        "differs": column.TextColumn("Differs by", help="Settings that are not the same in all these runs."),
+        "differs": column.TextColumn(
+            "Differs by", help="Settings that are not the same in all these runs, but for their data."
+        ),
     }

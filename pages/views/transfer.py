@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.context import context_bar
-from pages.parts.escape import plain
+from pages.parts.escape import plain, unbroken
 from pages.parts.feature_data import times_tested
 from pages.parts.messages import nothing_measured, show_empty, told
 from pages.parts.provenance import origin, provenance
@@ -178,8 +178,7 @@ def say_prediction(selection: Selection, scored: pd.DataFrame, choice: Choice) -
         return
     stored = selection.stored
     said = words.headline(scored, words.target_name(stored.target), times_tested(stored.key))
-    unbroken = said.replace("-", "\u2011")
-    st.title(plain(unbroken), anchor=False)
+    st.title(plain(unbroken(said)), anchor=False)
     st.markdown(f":gray[{plain(f'The score averages over {choice.words()}. {HIGHER}')}]")
 
 
@@ -187,7 +186,7 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
     """Whether the score ranked what happened, in one sentence; then the correlation and what limits it."""
     found = correlation(held, actual.reliability)
     comparison = compared(found, choice, actual)
-    st.title(plain(verdict(comparison)), anchor=False)
+    st.title(plain(unbroken(verdict(comparison))), anchor=False)
     if known(found.r):
         st.markdown(f"**{plain(f'Pearson {correlation_words(found)}.')}**")
     st.markdown(f":gray[{plain(' '.join(_limits(comparison, held, actual)))}]")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
-from pages.parts.escape import plain
+from pages.parts.escape import plain, unbroken
 from pages.parts.feature_data import times_tested
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
 from pages.parts.messages import show_empty, told
@@ -56,8 +56,7 @@ def say(selection: Selection, table: pd.DataFrame, metric: str, n: int) -> None:
         return
     target = words.target_name(stored.target)
     said = words.headline(table, target, times_tested(stored.key))
-    unbroken = said.replace("-", "\u2011")  # a name is not torn at its hyphen
-    st.title(plain(unbroken), anchor=False)
+    st.title(plain(unbroken(said)), anchor=False)
     st.markdown(f":gray[{plain(words.explanation(metric, n, target))}]")
     origin(selection)
     outcome_link(stored)

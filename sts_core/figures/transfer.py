@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from sts_core.figures.beside import Lettering, Plot, ways_beside
 from sts_core.figures.domains import domain_bars, longest_first
 from sts_core.figures.frame import add_words, frame, short
 from sts_core.figures.numbers import known, number
@@ -22,15 +23,16 @@ from sts_core.figures.theme import SMALL_SIZE, TOKENS, Mode, blend, domain_mark,
 from sts_core.stats.correlation import Line
 
 Order = Literal["sorted", "pinned", "grouped"]
+Span = tuple[float, float]
 HEIGHT, SMALL_HEIGHT, LEFT = 380, 170, 58
 """Pixels of the plot itself, of one of many small ones, and of the left axis."""
-ASSUMED_WIDTH = 380
-"""Pixels a plot is taken to be wide where names are laid beside points: between a phone's and half a screen's."""
-_LETTER, _LINE, _GAP = 6.4, 14, 13
-"""Pixels a letter of a name is wide, a name is high, and a name stands off its point."""
+ASSUMED_WIDTHS = 300, 480
+"""Pixels a plot is taken to be wide where names are laid beside points: a phone's, and half a screen's."""
+_LETTER, _LINE, _GAP = 6.4, 14, (13, 7)
+"""Pixels a letter of a name is wide, a name is high, and a name stands off its point, beside and above it."""
 _AIR = "\u2002"
 """Stands between a name and its point, or the ring around it."""
-_PLACES = {"top center": (0, 1), "middle right": (1, 0), "middle left": (-1, 0), "bottom center": (0, -1)}
+_ACROSS, _UP = {-1: "left", 0: "center", 1: "right"}, {-1: "bottom", 0: "middle", 1: "top"}
 
 
 class Dot(NamedTuple):
@@ -84,13 +86,27 @@ def transfer_scatter(
     """
     figure = go.Figure(layout={"template": template(mode)})
     shown = [dot for dot in dots if known(dot.x) and known(dot.y)]
-    spans = _span([(d.x, d.x_se) for d in shown]), _span([(d.y, d.y_se) for d in shown], zero=True)
+    spans = span([(d.x, d.x_se) for d in shown]), span([(d.y, d.y_se) for d in shown], zero=True)
     if line is not None:
         _add_line(figure, line, spans[0], mode)
     _add_ring(figure, [dot for dot in shown if dot.name == ring], mode, small)
-    _add_dots(figure, shown, [] if small else _name_places(shown, spans), mode)
+    _add_dots(figure, shown, [] if small else _name_places(shown, spans, ring), mode)
     _frame(figure, spans, title, axes, caption, mode, small)
     return figure
+
+
+def span(values: Sequence[tuple[float, float | None]], zero: bool = False) -> Span:
+    """The values with their whiskers and some air; with `zero` also that line."""
+    ends = [v + side * reach(se) for v, se in values for side in (-1, 1)]
+    ends += [0.0] if zero or not ends else []
+    low, high = min(ends), max(ends)
+    air = 0.09 * (high - low) or 0.1 * abs(high) or 1.0
+    return low - air, high + air
+
+
+def reach(se: float | None) -> float:
+    """How far a whisker reaches from its value; not at all where no error is known."""
+    return se if se is not None and math.isfinite(se) else 0.0
 
 
 def _add_line(figure: go.Figure, line: Line, span: tuple[float, float], mode: Mode) -> None:
@@ -131,8 +147,8 @@ def _add_dots(figure: go.Figure, dots: Sequence[Dot], places: Sequence[str], mod
             "symbol": [m.symbol for m in marks], "size": 7 if small else 11, "color": [m.color(mode) for m in marks],
             "line": {"width": 1, "color": tokens.paper}, "opacity": 1,
         },
-        error_x={**whisker, "array": [dot.x_se if known(dot.x_se) else 0 for dot in dots]},
-        error_y={**whisker, "array": [dot.y_se if known(dot.y_se) else 0 for dot in dots]},
+        error_x={**whisker, "array": [reach(dot.x_se) for dot in dots]},
+        error_y={**whisker, "array": [reach(dot.y_se) for dot in dots]},
         customdata=[dot.name for dot in dots],
         hovertext=[_hover(dot) for dot in dots],
         hoverinfo="text",
@@ -142,40 +158,25 @@ def _add_dots(figure: go.Figure, dots: Sequence[Dot], places: Sequence[str], mod
     )  # fmt: skip
 
 
-def _name_places(dots: Sequence[Dot], spans: tuple[tuple[float, float], tuple[float, float]]) -> list[str]:
-    """Where each name stands about its point: wherever it covers least of the points and names laid before."""
-    scale = [size / (high - low) for size, (low, high) in zip((ASSUMED_WIDTH, HEIGHT), spans, strict=True)]
-    at = [((dot.x - spans[0][0]) * scale[0], (dot.y - spans[1][0]) * scale[1]) for dot in dots]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
-    found = []
-    for dot, (x, y) in zip(dots, at, strict=True):
-        wide = _LETTER * len(short(dot.name))
-        boxes = {name: _box(x, y, wide, way) for name, way in _PLACES.items()}
-        best = min(boxes, key=lambda name: sum(_covered(boxes[name], other) for other in taken) + _outside(boxes[name]))
-        taken.append(boxes[best])
-        found.append(best)
-    return found
+def _name_places(dots: Sequence[Dot], spans: tuple[Span, Span], ring: str | None) -> list[str]:
+    """Where each name stands about its point, as the figure has words for it."""
+    names = Lettering([_LETTER * len(short(dot.name)) for dot in dots], _LINE, _GAP)
+    ringed = next((i for i, dot in enumerate(dots) if dot.name == ring), None)
+    ways = ways_beside([_in_pixels(dots, spans, width) for width in ASSUMED_WIDTHS], names, ringed)
+    return [f"{_UP[up]} {_ACROSS[across]}" for across, up in ways]
 
 
-def _box(x: float, y: float, wide: float, way: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Left, low, right, high of a name on that side of its point."""
-    middle = x + way[0] * (_GAP + wide / 2), y + way[1] * (_GAP + _LINE / 2)
-    return middle[0] - wide / 2, middle[1] - _LINE / 2, middle[0] + wide / 2, middle[1] + _LINE / 2
-
-
-def _covered(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """The area two boxes share."""
-    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, wide) * max(0.0, high)
-
-
-def _outside(box: tuple[float, ...]) -> float:
-    """How much of a box lies left or right of the plot, as an area."""
-    return _LINE * (max(0.0, -box[0]) + max(0.0, box[2] - ASSUMED_WIDTH)) * 2
+def _in_pixels(dots: Sequence[Dot], spans: tuple[Span, Span], width: float) -> Plot:
+    (left, right), (low, high) = spans
+    across, up = width / (right - left), HEIGHT / (high - low)
+    return Plot(
+        [(dot.x - left) * across for dot in dots], [(dot.y - low) * up for dot in dots],
+        [reach(dot.x_se) * across for dot in dots], [reach(dot.y_se) * up for dot in dots], 0, width,
+    )  # fmt: skip
 
 
 def _frame(
-    figure: go.Figure, spans: tuple[tuple[float, float], tuple[float, float]], title: str, axes: tuple[str, str],
+    figure: go.Figure, spans: tuple[Span, Span], title: str, axes: tuple[str, str],
     caption: Sequence[str], mode: Mode, small: bool,
 ) -> None:  # fmt: skip
     framed = frame(title, caption)
@@ -195,15 +196,6 @@ def _frame(
         title={"text": axes[1], "standoff": 4},
     )
     add_words(figure, framed, left, mode)
-
-
-def _span(values: Sequence[tuple[float, float | None]], zero: bool = False) -> tuple[float, float]:
-    """The values with their whiskers and some air; with `zero` also that line."""
-    ends = [v + side * (se if se is not None and math.isfinite(se) else 0) for v, se in values for side in (-1, 1)]
-    ends += [0.0] if zero or not ends else []
-    low, high = min(ends), max(ends)
-    air = 0.09 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - air, high + air
 
 
 def _hover(dot: Dot) -> str:

@@ -122,6 +122,15 @@ def test_choices_can_be_made_by_keyboard(open_page: Open) -> None:
     assert "target_tokens=400" in page.url
 
 
+def test_a_number_out_of_bounds_is_told_and_not_kept_back(open_page: Open) -> None:
+    page = open_page(f"?{SHOWN}")
+    page.get_by_role("button", name="Settings").first.click()
+    field = page.get_by_label("Target tokens")
+    field.fill("0")
+    field.press("Enter")
+    expect(page.get_by_text("target: tokens is 0").first).to_be_visible(timeout=60_000)
+
+
 def test_the_dashboard_is_light(open_page: Open, dashboard: Dashboard) -> None:
     open_page(f"?{SHOWN}")
     assert dashboard.memory <= MOST_MEMORY

@@ -156,6 +156,14 @@ def test_a_star_is_kept(open_page: Open, dashboard: Dashboard) -> None:
     expect(again.locator("h1")).to_have_text(f"1 of {FEATURES} features: starred.")
 
 
+def test_a_label_of_ones_own_is_kept_on_enter(open_page: Open) -> None:
+    page = open_page(f"features?{SHOWN}&feature=11")
+    page.get_by_role("button", name="Label and note").click()
+    page.get_by_label("Your label").fill("counts of sheep")
+    page.get_by_label("Your label").press("Enter")
+    expect(page.locator("h1")).to_contain_text("Feature 11: “counts of sheep”")
+
+
 def test_the_dashboard_stays_light(open_page: Open, dashboard: Dashboard) -> None:
     open_page(f"features?{SHOWN}&feature=7")
     assert [path for path in dashboard.loaded if "/torch/" in path or "/sae_lens/" in path] == []

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from sts_core.figures.theme import domain_mark
-from sts_core.figures.transfer import ASSUMED_WIDTH, Dot, score_bars, transfer_scatter
+from sts_core.figures.transfer import ASSUMED_WIDTHS, HEIGHT, Dot, score_bars, transfer_scatter
 from sts_core.stats.correlation import correlate
 
 AXES = ("STS act", "harm, nats a token")
@@ -116,15 +116,20 @@ def test_without_a_point_or_with_one_it_is_still_a_figure() -> None:
         assert list(drawn(figure, "ring").x) == []
 
 
-def test_names_of_points_far_apart_do_not_cover_each_other() -> None:
-    points = [Dot(f"domain {i}", i % 4, None, i // 4, None) for i in range(12)]
-    figure = transfer_scatter(points, None, None, "Title", AXES)
-    scale = ASSUMED_WIDTH / (figure.layout.xaxis.range[1] - figure.layout.xaxis.range[0])
+@pytest.mark.parametrize("width", ASSUMED_WIDTHS)
+def test_names_do_not_cover_each_other_where_there_is_room(width: float) -> None:
+    points = [Dot(f"domain {i}", i % 3 + 0.1 * (i // 3 % 2), 0.05, i // 3, 0.3) for i in range(12)]
+    figure = transfer_scatter(points, None, "domain 4", "Title", AXES)
+    x_scale = width / np.ptp(figure.layout.xaxis.range)
+    y_scale = HEIGHT / np.ptp(figure.layout.yaxis.range)
     shown, boxes = drawn(figure, "domains"), []
     for x, y, text, place in zip(shown.x, shown.y, shown.text, shown.textposition, strict=True):
+        up, across = place.split()
         wide = 6.4 * len(text.strip())
-        left = x * scale + {"right": 13.0, "center": -wide / 2, "left": -wide - 13.0}[place.split()[1]]
-        boxes.append(((y, place.split()[0]), left, left + wide))
+        left = x * x_scale + {"right": 13.0, "center": -wide / 2, "left": -wide - 13.0}[across]
+        low = y * y_scale + {"top": 7.0, "middle": -7.0, "bottom": -21.0}[up]
+        boxes.append((left, low, left + wide, low + 14))
     for i, one in enumerate(boxes):
         for other in boxes[:i]:
-            assert one[0] != other[0] or one[2] <= other[1] or other[2] <= one[1]
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    assert shown.textposition[4] != "top center", "a name would be struck by the ring"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from sts_core.figures.beside import Lettering, Plot, middle, ways_beside
 from sts_core.figures.frame import short
 from sts_core.figures.numbers import DASH, column_decimals, known, with_error
 from sts_core.figures.report.ink import LETTER, NARROW, Point, Sheet, hue, round_words, ticks
-from sts_core.figures.transfer import Dot
+from sts_core.figures.transfer import Dot, reach, span
 from sts_core.stats.correlation import Line
 
 ROW, FOOT = 26, 44
 _AXIS_LETTERS = 5.6
-_SIDES: dict[str, Point] = {"above": (0, -1), "right": (1, 0), "left": (-1, 0), "below": (0, 1)}
 
 
 def score_bars(scores: pd.DataFrame, axis: str, width: int) -> Sheet:
@@ -54,12 +53,12 @@ def scatter(dots: Sequence[Dot], line: Line | None, ring: str | None, axes: tupl
     dots = [dot for dot in dots if known(dot.x) and known(dot.y)]
     height, left, bottom = (430, 62, 46) if width > NARROW else (400, 50, 46)
     sheet = Sheet(width, height)
-    spans = _span([(d.x, d.x_se) for d in dots]), _span([(d.y, d.y_se) for d in dots], zero=True)
+    spans = span([(d.x, d.x_se) for d in dots]), span([(d.y, d.y_se) for d in dots], zero=True)
     size = width - left - 14, height - bottom - 10
+    scale = size[0] / (spans[0][1] - spans[0][0]), size[1] / (spans[1][1] - spans[1][0])
 
     def at(x: float, y: float) -> Point:
-        (a, b), (c, d) = spans
-        return left + (x - a) / (b - a) * size[0], 10 + (d - y) / (d - c) * size[1]
+        return left + (x - spans[0][0]) * scale[0], 10 + (spans[1][1] - y) * scale[1]
 
     many = 6 if width > NARROW else 4
     _ticks_below(sheet, spans[0], lambda v: at(v, 0)[0], (10, height - bottom), many)
@@ -84,7 +83,7 @@ def scatter(dots: Sequence[Dot], line: Line | None, ring: str | None, axes: tupl
         if dot.name == ring:
             sheet.ring(x0, y0, 11, "ring")
         sheet.domain(dot.name, x0, y0, 5.5)
-    for dot, (x0, y0) in zip(dots, _names_at(dots, places, (left, width - 14)), strict=True):
+    for dot, (x0, y0) in zip(dots, _names_at(dots, places, scale, ring, (left, width - 14)), strict=True):
         sheet.text(x0, y0 + 4, short(dot.name), "ink small halo", "middle")
     sheet.text(left + size[0] / 2, height - 8, axes[0], "muted", "middle")
     sheet.tilted(13, 10 + size[1] / 2, axes[1], "muted")
@@ -105,39 +104,18 @@ def _whisker(sheet: Sheet, start: Point, end: Point) -> None:
         sheet.line((x, y - 3.5), (x, y + 3.5), "whisker")
 
 
-def _names_at(dots: Sequence[Dot], places: Sequence[Point], edges: Point) -> list[Point]:
-    """The middle of each name: on whichever side of its point it covers least of what is there already."""
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
-    found = []
-    for dot, (x, y) in zip(dots, places, strict=True):
-        half = LETTER * len(short(dot.name)) / 2
-        middles = {way: (x + a * (half + 12), y + b * 17) for way, (a, b) in _SIDES.items()}
-        boxes = {way: (mx - half, my - 7, mx + half, my + 7) for way, (mx, my) in middles.items()}
-
-        def cost(way: str, boxes: dict[str, tuple[float, float, float, float]] = boxes) -> float:
-            box = boxes[way]
-            outside = max(0.0, edges[0] - box[0]) + max(0.0, box[2] - edges[1])
-            return sum(_covered(box, other) for other in taken) + 40 * outside
-
-        best = min(boxes, key=cost)
-        taken.append(boxes[best])
-        found.append(middles[best])
-    return found
-
-
-def _covered(one: Sequence[float], other: Sequence[float]) -> float:
-    """The area two boxes share."""
-    wide, high = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, wide) * max(0.0, high)
-
-
-def _span(values: Sequence[tuple[float, float | None]], zero: bool = False) -> Point:
-    """The values with their whiskers and some air; with `zero` also that line."""
-    ends = [v + side * (se if se is not None and math.isfinite(se) else 0) for v, se in values for side in (-1, 1)]
-    ends += [0.0] if zero or not ends else []
-    low, high = min(ends), max(ends)
-    air = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - air, high + air
+def _names_at(
+    dots: Sequence[Dot], places: Sequence[Point], scale: Point, ring: str | None, edges: Point
+) -> list[Point]:
+    """The middle of each name, beside its point."""
+    names = Lettering([LETTER * len(short(dot.name)) for dot in dots], 14, (12, 10))
+    plot = Plot(
+        [x for x, _ in places], [-y for _, y in places],
+        [scale[0] * reach(dot.x_se) for dot in dots], [scale[1] * reach(dot.y_se) for dot in dots], *edges,
+    )  # fmt: skip
+    ways = ways_beside([plot], names, next((i for i, dot in enumerate(dots) if dot.name == ring), None))
+    found = [middle(plot, i, way, names) for i, way in enumerate(ways)]
+    return [(x, -y) for x, y in found]
 
 
 def _in_lines(text: str, width: float) -> list[str]:
