@@ -97,11 +97,11 @@ def _columns(mixed: bool) -> dict[str, Any]:
     column = st.column_config
     return {
         "state": column.TextColumn("Status", pinned=True, width="small"),
-        "title": column.TextColumn("Run", width="medium"),
+        "title": column.TextColumn("Run", width=225),
         "data": column.TextColumn("Data", width=190 if mixed else 100),
         "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
         "last": column.NumberColumn("Last loss", format="%.3f"),
-        "done": column.ProgressColumn("Done", format="%.0f %%", min_value=0, max_value=100),
+        "done": column.ProgressColumn("Done", width=100, format="%.0f %%", min_value=0, max_value=100),
         "took": column.TextColumn("Time", width="small"),
         "differs": column.TextColumn(
             "Differs by", help="Settings that are not the same in all these runs, but for their data."

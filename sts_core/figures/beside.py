@@ -11,7 +11,7 @@ Way = tuple[int, int]
 """To the right and up from a point; minus one is left and down."""
 WAYS: tuple[Way, ...] = ((0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 """The sides a name may stand on, those tried first that one reads most easily."""
-_POINT, _RING, _WHISKER = 7.0, 12.0, 1.5
+_POINT, _RING, _WHISKER = 7.0, 12.0, 3.0
 """Pixels that a point and a ring reach from their middle, and a whisker to both its sides."""
 _OUTSIDE, _LATER = 3.0, 2.0
 """What an area outside the plot counts, one covered counting once; and what each later side is thought worse."""

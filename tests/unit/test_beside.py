@@ -32,8 +32,8 @@ def cost(plots: list[Plot], names: Lettering, ways: list[Way], i: int, way: Way,
         reach = [12 if j == ringed else 7 for j in range(len(points))]
         around = chain(
             ((x - r, y - r, x + r, y + r) for (x, y, _, _), r in zip(points, reach, strict=True)),
-            ((x - a, y - 1.5, x + a, y + 1.5) for x, y, a, _ in points),
-            ((x - 1.5, y - b, x + 1.5, y + b) for x, y, _, b in points),
+            ((x - a, y - 3, x + a, y + 3) for x, y, a, _ in points),
+            ((x - 3, y - b, x + 3, y + b) for x, y, _, b in points),
             (box(plot, j, other, names) for j, other in enumerate(ways) if j != i),
         )
         outside = max(0.0, plot.left - own[0]) + max(0.0, own[2] - plot.right)
