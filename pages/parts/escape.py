@@ -16,10 +16,14 @@ _SIGN = re.compile(r":(material/|streamlit:)")
 _SIGNED = re.compile(r" ([=<>]) ")
 
 
+_LINK = re.compile(r"(?i)(https?:)(?=//)|(www)(?=\.)|(@)(?=[-\w]+\.\w)")
+"""Where Markdown as GitHub has it finds an address, and makes a link of it although every sign of it is escaped."""
+
+
 def plain(text: object) -> str:
     """The text as it is: no letter of it is read as Markdown, a colour, a formula or HTML, or turns it; on one line."""
-    text = _SIGN.sub(":\u2060\\1", str(text))
-    return _MEANS_SOMETHING.sub(r"\\\1", boxed(_SPACE.sub(" ", str(text)).strip()))
+    text = _LINK.sub("\\g<0>\u2060", _SIGN.sub(":\u2060\\1", str(text)))
+    return _MEANS_SOMETHING.sub(r"\\\1", boxed(_SPACE.sub(" ", text).strip()))
 
 
 def unbroken(text: str) -> str:

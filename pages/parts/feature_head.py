@@ -42,7 +42,8 @@ def head(feature: int, label: Mapping[str, Any], sentence: str, of: Revisions) -
     told = f"{label_words(label)} {explanation}" if isinstance(explanation, str) and explanation else label_words(label)
     lines = [f":gray[{plain(sentence)}]", f":gray[:material/sell: {plain(told)}]"]
     if isinstance(note, str) and note:
-        lines.append(f":gray[:material/edit_note: {plain(note)}]")
+        told_note = "  \n".join(plain(line) for line in note.splitlines() if line.strip())
+        lines.append(f":gray[:material/edit_note: {told_note}]")
     if not of.sae:
         lines.append(":gray[This result does not tell which SAE it was measured with, so nothing can be kept for it.]")
     with st.container(key="answer", gap="small"):

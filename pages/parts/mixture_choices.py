@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any, NamedTuple
 
 import streamlit as st
 
 from pages.parts.transfer_choices import SLIDER, choose_score
+from sts_core.errors import UserError
 from sts_core.figures import words
 from sts_core.figures.mixture_words import SHARED
 from sts_core.train.mixture.spec import ALL, MODEL, SOURCE, WORKED, MixtureSpec
@@ -17,6 +19,13 @@ BUDGET, MOST_TAU, MOST_N = 220, 6.0, 2_000
 USUAL_N = 100
 _ANSWERS = {SOURCE: "their source", WORKED: "their source, worked out", MODEL: "the model itself"}
 _LEARNED = {"answer": "the answer", "cot": "the worked answer"}
+_FIELDS = {
+    "budget": "Rows of other domains", "floor": "Floor", "cap": "Cap", "seed": "Seed",
+    "target.rows": "Rows of the training set", "target.evaluate_rows": "Kept back for evaluation",
+    "generate.max_tokens": "Longest answer, tokens", "generate.temperature": "Temperature",
+}  # fmt: skip
+"""A spec's key -> what the page calls it."""
+_KEY = re.compile(rf"^({'|'.join(re.escape(key) for key in _FIELDS)})(?= is )")
 WITHOUT = "without"
 """The URL's name for the domains that are left out."""
 
@@ -79,9 +88,11 @@ def choose_rows() -> dict[str, Any]:
             learned = _one_of("Learned of them", "mix_learned", _LEARNED, "Worked answers need a column (cot).")
             seed = _whole("Seed", "mix_seed", 0, "Which rows of a domain are drawn.")
         with right:
-            longest = _whole("Longest answer, tokens", "mix_tokens", 256, "Of the model itself; cut there.")
+            longest = _whole(
+                "Longest answer, tokens", "mix_tokens", 256, "Of the model itself; cut there.", idle=answers != MODEL
+            )
             warmth = st.number_input(
-                "Temperature", 0.0, 10.0, 0.0, 0.1, key="mix_warmth", bind="query-params",
+                "Temperature", value=0.0, step=0.1, key="mix_warmth", bind="query-params", disabled=answers != MODEL,
                 help="Of the model itself. 0 takes the likeliest token each time.",
             )  # fmt: skip
     target = {"rows": ALL if rows is None else rows, "evaluate_rows": _or(kept, 100), "answer": learned}
@@ -124,6 +135,14 @@ def spec_values(choice: Choice, key: str, domains: list[str], every: bool) -> di
     return {"result": key, "budget": choice.budget, **plain}
 
 
+def judge(choice: Choice, key: str) -> None:
+    """Refuse, in the words of the fields, what the spec would."""
+    try:
+        MixtureSpec.from_dict(spec_values(choice, key, [], True))
+    except UserError as error:
+        raise UserError(_KEY.sub(lambda found: _FIELDS[found[1]], error.message), error.hint) from error
+
+
 def _leading(features: int) -> int:
     most = min(MOST_N, features)
     if most <= 10:
@@ -136,12 +155,13 @@ def _leading(features: int) -> int:
 
 
 def _whole(
-    label: str, key: str, value: int | None, tip: str, width: int | None = 190, shown: str | None = None
-) -> int | None:
+    label: str, key: str, value: int | None, tip: str, width: int | None = 190, shown: str | None = None,
+    idle: bool = False,
+) -> int | None:  # fmt: skip
     """A whole number. Without limits of the field's own: it would keep the old number without a word on the page."""
     given = st.number_input(
         label, value=value, step=1, key=key, bind="query-params", help=tip, placeholder=shown or "none",
-        width=width or "stretch",
+        width=width or "stretch", disabled=idle,
     )  # fmt: skip
     return None if given is None else int(given)
 

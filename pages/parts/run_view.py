@@ -119,6 +119,9 @@ def _prediction(now: Run) -> None:
     if now.prediction is None and now.spec.get("prediction") and now.job.active:
         st.caption("Its prediction is written down before the first step, and held against the model at checkpoints.")
         return
+    if now.prediction is None and now.spec.get("prediction"):
+        st.caption("It ended before its prediction was written down, which comes before the first step.")
+        return
     if now.prediction is None:
         st.caption(
             "This run was started without a prediction, so there is nothing to hold it against. Name a finished result "

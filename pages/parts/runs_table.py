@@ -63,16 +63,17 @@ def _key(visit: int) -> str:
 def shown(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows as the table shows them."""
     specs = [json.loads(text or "{}") for text in runs["spec"]]
+    titles = [marked(title, job) for title, job in zip(runs["title"], runs["id"], strict=True)]
     return pd.DataFrame(
         {
             "state": [STATES.get(state, state) for state in runs["state"]],
-            "title": [marked(title, job) for title, job in zip(runs["title"], runs["id"], strict=True)],
+            "title": titles,
             "data": [_data(spec) for spec in specs],
             "loss": [list(line) for line in runs["sparkline"]],
             "last": runs["last"],
             "done": [None if pd.isna(share) else 100 * share for share in runs["share"]],
             "took": [duration(None if pd.isna(seconds) else seconds) for seconds in runs["seconds"]],
-            "differs": told_apart([_but_data(spec) for spec in specs]),
+            "differs": told_apart([_but_data(spec) for spec in specs], called=titles),
         }
     )
 
@@ -104,6 +105,7 @@ def _columns(mixed: bool) -> dict[str, Any]:
         "done": column.ProgressColumn("Done", width=100, format="%.0f %%", min_value=0, max_value=100),
         "took": column.TextColumn("Time", width="small"),
         "differs": column.TextColumn(
-            "Differs by", help="Settings that are not the same in all these runs, but for their data."
+            "Differs by",
+            help="Settings that are not the same in all these runs, first those that tell a run from its namesakes.",
         ),
     }

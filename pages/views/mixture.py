@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts.context import context_bar
 from pages.parts.escape import plain
 from pages.parts.messages import nothing_measured, show_error, told
-from pages.parts.mixture_choices import Choice, choose_left_out, choose_rows, choose_shares, spec_values
+from pages.parts.mixture_choices import Choice, choose_left_out, choose_rows, choose_shares, judge, spec_values
 from pages.parts.mixture_data import Allocated, Rows, Text, learned_of, may_train, scores, shared_out, texts
 from pages.parts.mixture_figures import choose_domains, draw_allocation
 from pages.parts.mixture_made import made_here
@@ -59,6 +59,7 @@ def draw(selection: Selection) -> None:
     of = vectors(str(stored.folder), stored.key)
     choice = Choice(**choose_shares(len(of.ranking)), **choose_rows())
     try:
+        judge(choice, stored.key)
         rows = may_train(stored, choice)
         scored = scores(stored, choice.metric, choice.n)
     except UserError as error:

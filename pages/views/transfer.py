@@ -138,7 +138,8 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
         if held is None or actual is None:
             nothing_yet()
         elif not held.dots:
-            show_empty(NO_POINT, "The names of the domains differ: choose another outcome.")
+            names = words.listed([one.domain for one in actual.outcomes][:6])
+            show_empty(NO_POINT, f"What happened tells of {names}, and no score does.")
         else:
             draw_scatter(held, correlation(held, actual.reliability, whole=False), choice, actual)
     with answer:

@@ -58,6 +58,11 @@ def export(
     place = out if out is not None else Path(f"export-{found.name}")
     if place.suffix == ".html" and formats != ["html"]:
         raise UserError(f"{place} is one file, and {format} are more", "Name a folder with --out.")
+    if place.suffix.lower() in {".csv", ".parquet"} and not place.is_dir():
+        raise UserError(
+            f"{place} would be a folder",
+            f"Name a folder with --out, and the kind with --format {place.suffix[1:].lower()}.",
+        )
     _apart(place, found)
     if found.result is None and ("html" in formats or given is not None):
         raise UserError(

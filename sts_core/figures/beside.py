@@ -11,8 +11,8 @@ Way = tuple[int, int]
 """To the right and up from a point; minus one is left and down."""
 WAYS: tuple[Way, ...] = ((0, 1), (1, 0), (-1, 0), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 """The sides a name may stand on, those tried first that one reads most easily."""
-_POINT, _RING, _WHISKER = 7.0, 12.0, 3.0
-"""Pixels that a point and a ring reach from their middle, and a whisker to both its sides."""
+_POINT, _RING, _WHISKER, _LINE = 7.0, 12.0, 3.0, 1.5
+"""Pixels that a point and a ring reach from their middle, a whisker and a line to both their sides."""
 _OUTSIDE, _LATER = 3.0, 2.0
 """What an area outside the plot counts, one covered counting once; and what each later side is thought worse."""
 _SWEEPS = 5
@@ -30,6 +30,8 @@ class Plot(NamedTuple):
     """How far a whisker reaches to one side; zero where there is none."""
     left: float
     right: float
+    level: float | None = None
+    """Where a line runs across."""
 
 
 class Lettering(NamedTuple):
@@ -82,10 +84,12 @@ def _boxes(plot: Plot, names: Lettering) -> np.ndarray:
 
 def _obstacles(plot: Plot, ringed: int | None) -> np.ndarray:
     x, y, x_se, y_se = (np.asarray(values, float) for values in plot[:4])
+    lines = [] if plot.level is None else [(plot.left, plot.level - _LINE, plot.right, plot.level + _LINE)]
     reach = np.full(len(x), _POINT)
     if ringed is not None:
         reach[ringed] = _RING
     return np.concatenate([
+        np.reshape(lines, (-1, 4)),
         np.stack([x - reach, y - reach, x + reach, y + reach], axis=-1),
         np.stack([x - x_se, y - _WHISKER, x + x_se, y + _WHISKER], axis=-1),
         np.stack([x - _WHISKER, y - y_se, x + _WHISKER, y + y_se], axis=-1),

@@ -190,7 +190,7 @@ def _steps_axis(series: Sequence[Series], steps: int | None, over: str) -> dict[
 def _values_axis(axis: str, span: tuple[float, float], percent: bool) -> dict[str, Any]:
     return {
         "range": list(span), "title": {"text": axis, "standoff": 6}, "fixedrange": True, "automargin": False,
-        "nticks": 6, "tickformat": ".0%" if percent else None,
+        "nticks": 6, "tickformat": ".0%" if percent else None, "exponentformat": "power",
     }  # fmt: skip
 
 

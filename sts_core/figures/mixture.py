@@ -60,7 +60,7 @@ def allocation_bars(
         margin={"l": left, "r": NUMBERS, "t": top, "b": framed.bottom},
     )
     figure.update_xaxes(
-        range=[0, 1.05 * reach], nticks=6, tickangle=0, zeroline=True, fixedrange=True,
+        range=[0, 1.05 * reach], nticks=6, dtick=1 if reach <= 6 else None, tickangle=0, zeroline=True, fixedrange=True,
         title={"text": "rows of a domain", "standoff": 8},
     )  # fmt: skip
     add_words(figure, framed._replace(top=top), left, mode)

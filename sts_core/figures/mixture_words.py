@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sts_core.figures.numbers import count, known, signed, with_error
-from sts_core.figures.words import METRICS, target_name
+from sts_core.figures.words import METRICS, listed, target_name
 from sts_core.results.mixture_effect import Mean, Mixed
 
 SHARED = {"sts": "by STS", "uniform": "evenly", "inverse": "by inverse STS"}
@@ -33,7 +33,7 @@ def quota_headline(quotas: Mapping[str, int]) -> str:
     rest = leading[len(named) :]
     if rest:
         parts.append(f"{count(sum(quotas[name] for name in rest))} from {len(rest)} others")
-    return f"{_rows(total)}: {_listed(parts)}."
+    return f"{_rows(total)}: {listed(parts)}."
 
 
 def steering_words(
@@ -76,7 +76,7 @@ def mixture_name(manifest: Mapping[str, Any]) -> str:
 def mixture_told(manifest: Mapping[str, Any]) -> str:
     """The same with whose rows they are, which tells two apart: `math + 220 rows of 14 domains by STS`."""
     names = sorted(name for name, rows in manifest["rows"].items() if name != "target" and rows)
-    whose = _listed(names) if 0 < len(names) <= NAMED else f"{count(len(names))} domains"
+    whose = listed(names) if 0 < len(names) <= NAMED else f"{count(len(names))} domains"
     return _named(manifest, f"of {whose} ")
 
 
@@ -159,8 +159,4 @@ def _rows(n: int) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMED
-    return _listed([*names[:NAMED], f"{more} more"] if more > 0 else list(names))
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return listed([*names[:NAMED], f"{more} more"] if more > 0 else list(names))

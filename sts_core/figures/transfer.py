@@ -171,7 +171,7 @@ def _in_pixels(dots: Sequence[Dot], spans: tuple[Span, Span], width: float) -> P
     across, up = width / (right - left), HEIGHT / (high - low)
     return Plot(
         [(dot.x - left) * across for dot in dots], [(dot.y - low) * up for dot in dots],
-        [reach(dot.x_se) * across for dot in dots], [reach(dot.y_se) * up for dot in dots], 0, width,
+        [reach(dot.x_se) * across for dot in dots], [reach(dot.y_se) * up for dot in dots], 0, width, -low * up,
     )  # fmt: skip
 
 

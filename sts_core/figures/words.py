@@ -61,9 +61,9 @@ def headline(scores: pd.DataFrame, target: str, tests: int = 0) -> str:
     if len(level) <= 3:
         names = [ranked[i].name for i in level]
         other = "each other" if len(level) == 2 else "the highest"
-        leaders = f"{_capital(_listed(names))} score highest {of_all} {for_target}"
+        leaders = f"{_capital(listed(names))} score highest {of_all} {for_target}"
         return f"{leaders}, within two standard errors of {other}{tail}."
-    leaders = f"{_capital(_listed([ranked[0].name, ranked[1].name]))} score highest {of_all} {for_target}"
+    leaders = f"{_capital(listed([ranked[0].name, ranked[1].name]))} score highest {of_all} {for_target}"
     return f"{leaders}, but {_level_words(level)} are within two standard errors of the highest{tail}."
 
 
@@ -171,7 +171,7 @@ def _most_active(domains: pd.DataFrame) -> str:
     level = _level_with_first(ranked) if all(known(d.se) for d in ranked) else [0]
     if len(level) > 3:
         return f"it is most active in {ranked[0].name}, but {_level_words(level)} are within two standard errors of it"
-    names = _listed([ranked[i].name for i in level])
+    names = listed([ranked[i].name for i in level])
     return f"it is most active in {names}{', level within two standard errors' if len(level) > 1 else ''}"
 
 
@@ -249,7 +249,8 @@ def _left_out(unmeasured: int) -> str:
     return f"; {_spelled(unmeasured)} could not be measured" if unmeasured else ""
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """`physics, law and math`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -26,12 +26,23 @@ def differences(specs: Sequence[Mapping[str, Any]]) -> list[Difference]:
     return [row for row in rows if len(set(row.values)) > 1]
 
 
-def told_apart(specs: Sequence[Mapping[str, Any]], most: int = 3) -> list[str]:
-    """What tells each from the others, `learning_rate 0.0001, seed 1`; what differs is found once for all."""
+def told_apart(specs: Sequence[Mapping[str, Any]], most: int = 3, called: Sequence[str] = ()) -> list[str]:
+    """What tells each from the others, `learning_rate 0.0001, seed 1`; what differs is found once for all.
+
+    First what tells it from those that are `called` as it is.
+    """
     rows = differences(specs)
     more = f", {len(rows) - most} more" if len(rows) > most else ""
-    shown = [(row.name.rsplit(".", 1)[-1], row.values) for row in rows[:most]]
-    return [", ".join(f"{name} {values[i]}" for name, values in shown) + more for i in range(len(specs))]
+    namesakes: dict[str, list[int]] = {}
+    for i, name in enumerate(called):
+        namesakes.setdefault(name, []).append(i)
+    found = []
+    for i in range(len(specs)):
+        alike = namesakes[called[i]] if called else []
+        first = sorted(rows, key=lambda row: len({row.values[j] for j in alike}) < 2)
+        shown = [f"{row.name.rsplit('.', 1)[-1]} {row.values[i]}" for row in first[:most]]
+        found.append(", ".join(shown) + more)
+    return found
 
 
 def _applied(spec: Mapping[str, Any]) -> Mapping[str, Any]:

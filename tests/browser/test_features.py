@@ -44,7 +44,9 @@ def _gathered(dashboard: Dashboard) -> Iterator[None]:
         write_dictionary(
             place_of(MODEL, SAE), {"model_revision": MODEL, "sae_revision": SAE, "how": "made"}, [meanings]
         )
-        labels.write_labels(SAE, MODEL, "provenance", [Label(8, "</p><script>alert(1)</script> [x](javascript:2)")])
+        labels.write_labels(
+            SAE, MODEL, "provenance", [Label(8, "</p><script>alert(1)</script> [x](javascript:2) http://a.b")]
+        )
         yield
 
 
@@ -79,11 +81,14 @@ def test_nothing_overflows_and_axe_is_content(
 def test_hostile_labels_and_texts_are_text(open_page: Open) -> None:
     page = open_page(f"features?{SHOWN}&feature=8")
     page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))
-    expect(page.locator("h1")).to_have_text("Feature 8: “</p><script>alert(1)</script> [x](javascript:2)”")
+    expect(page.locator("h1")).to_have_text(
+        "Feature 8: “</p><script>alert(1)</script> [x](javascript:2) http:\u2060//a.b”"
+    )
     expect(page.locator(".strips").first).to_contain_text("row")
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_test_id("stPopoverBody").locator("code")).to_contain_text("## Feature 8")
     assert page.locator("main a[href^=javascript], [data-testid=stMain] a[href^=javascript]").count() == 0
+    expect(page.locator("h1 a")).to_have_count(0)
     page.wait_for_timeout(300)
 
 

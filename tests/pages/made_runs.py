@@ -20,7 +20,12 @@ SPEC: dict[str, Any] = {
 
 
 def make_run(
-    title: str = "gsm-symbolic, LoRA, 60 steps", state: str = "done", steps: int = 60, done: int = 60, **spec: Any
+    title: str = "gsm-symbolic, LoRA, 60 steps",
+    state: str = "done",
+    steps: int = 60,
+    done: int = 60,
+    predicted: bool = True,
+    **spec: Any,
 ) -> str:
     """A run that came so far; its id."""
     jobs()
@@ -34,10 +39,11 @@ def make_run(
     order = {"kind": "sft", "title": title, "spec": SPEC | spec, "options": {}}
     folder = create(order, {"state": state, **standing})
     append_event(folder, "created", kind="sft", title=title)
-    append_event(
-        folder, "prediction", key="0123456789abcdef0123", dims=list(range(5)), measure="STS act",
-        scores=[{"domain": name, "metric": "sts_act", "value": 0.5} for name in MMLU_DOMAINS],
-    )  # fmt: skip
+    if predicted:
+        append_event(
+            folder, "prediction", key="0123456789abcdef0123", dims=list(range(5)), measure="STS act",
+            scores=[{"domain": name, "metric": "sts_act", "value": 0.5} for name in MMLU_DOMAINS],
+        )  # fmt: skip
     if done:
         _tell_domains(folder, "before", draw)
     for step in range(1, done + 1):

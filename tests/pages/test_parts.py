@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -79,6 +80,12 @@ def test_escaped_text_holds_no_markdown(text: str) -> None:
     escaped = plain(text)
     assert "\n" not in escaped
     assert all(escaped[i - 1] == "\\" for i, letter in enumerate(escaped) if letter in "*_`<>[]$#:")
+
+
+@pytest.mark.parametrize("address", ["http://a.b", "[x](HTTPS://a.b/c)", "www.a.org", "me@a.org"])
+def test_an_address_is_no_link(address: str) -> None:
+    assert not re.search(r"https?:?//|www\.|@a", plain(address).replace("\\", ""), re.IGNORECASE)
+    assert plain("overlap@100, 3 // 4, p@k.").replace("\\", "") == "overlap@100, 3 // 4, p@k."
 
 
 def test_signs_that_turn_a_line_are_boxes() -> None:

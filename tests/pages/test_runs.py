@@ -87,6 +87,11 @@ def test_a_failed_run_says_where_and_why(app: Open, pages_cache: Path) -> None:
     assert "This run failed after step 12: The loss is not finite" in plain(test.title[0].value)
 
 
+def test_a_run_that_ended_before_its_prediction_was_written_says_so(app: Open, pages_cache: Path) -> None:
+    run = make_run(state="cancelled", done=0, predicted=False)
+    assert "ended before its prediction was written down" in plain(said(app(RUNS, run=run)))
+
+
 def test_a_run_that_is_not_there_is_told(app: Open, pages_cache: Path) -> None:
     test = app(RUNS, run="20260101-000000-000000-abcdef")
     assert "sts jobs` lists those there are" in plain(said(test))

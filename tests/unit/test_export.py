@@ -178,6 +178,7 @@ def test_a_link_is_not_written_through(result: Result, tmp_path: Path) -> None:
         ([KEY, "--format", "pdf"], "no format 'pdf'"),
         ([KEY, "--format", ","], "no format"),
         ([KEY, "--format", "csv,html", "--out", "x.html"], "is one file"),
+        ([KEY, "--format", "csv", "--out", "t.CSV"], "would be a folder"),
         ([KEY, "--actual", "nothing-of-this-name"], "Nothing was imported"),
         ([KEY, "--actual", "a", "--actual", "b", "--actual", "c"], "given 3 times"),
         ([KEY, "--actual", "paper:bert"], "no model"),

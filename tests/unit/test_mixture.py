@@ -269,7 +269,6 @@ def test_a_larger_budget_takes_the_same_rows_and_more(result: Path, tmp_path: Pa
         ({"budget": None, "allocation": {"law": 5}}, "4 are available"),
         ({"budget": None, "allocation": {"lav": 1}}, 'did you mean "law"'),
         ({"target": {"rows": 23, "evaluate_rows": 8}}, "22 can be trained on"),
-        ({"budget": 0, "target": {"rows": 0}}, "would be empty"),
         ({"score": {"n": 1000}}, "n is 1000"),
         ({"result": "nowhere"}, "no finished result"),
     ],
@@ -279,6 +278,12 @@ def test_what_cannot_be_mixed_is_told(result: Path, tmp_path: Path, changes: dic
     with pytest.raises(UserError, match=told) as error:
         run_mixture(MixtureSpec.from_dict(values), tmp_path / "mix")
     assert error.value.hint
+
+
+def test_rows_kept_back_that_are_not_there_are_told(result: Path) -> None:
+    few, many = (plan(spec_of(result, target={"rows": 10, "evaluate_rows": n}))["warnings"] for n in (8, 10**9))
+    assert not any("kept back" in told for told in few)
+    assert sum("of 1,000,000,000 asked for" in told for told in many) == 1
 
 
 def test_a_result_that_scored_rows_of_both_halves_is_refused(world: tiny.World, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_it_is_read_from_toml_with_changes_and_the_result_beside_it(tmp_path: Pa
         ({"generate": {"max_tokens": 0}}, "generate.max_tokens"),
         ({"generate": {"device": "gpu"}}, "generate.device"),
         ({"seed": -1}, "seed is"),
+        ({"budget": 0, "target": {"rows": 0}}, "would be empty"),
     ],
 )
 def test_what_is_wrong_is_told(changes: dict[str, Any], told: str) -> None:

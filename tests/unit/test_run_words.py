@@ -101,6 +101,16 @@ def test_only_what_differs_is_listed() -> None:
     assert told_apart([one]) == [""]
 
 
+def test_what_tells_namesakes_apart_comes_first() -> None:
+    specs = [{"method": "full", "batch": 8, "seed": 0}, {"method": "full", "batch": 8, "seed": 1},
+             {"method": "lora", "batch": 4, "seed": 0}]  # fmt: skip
+    assert told_apart(specs, most=1, called=["a", "a", "b"]) == [
+        "seed 0, 2 more",
+        "seed 1, 2 more",
+        "method lora, 2 more",
+    ]
+
+
 def test_a_full_fine_tune_has_no_settings_of_an_adapter() -> None:
     adapter = {"method": "lora", "lora": {"rank": 8}}
     full = {"method": "full", "lora": {"rank": 16}}

@@ -83,7 +83,7 @@ def scatter(dots: Sequence[Dot], line: Line | None, ring: str | None, axes: tupl
         if dot.name == ring:
             sheet.ring(x0, y0, 11, "ring")
         sheet.domain(dot.name, x0, y0, 5.5)
-    for dot, (x0, y0) in zip(dots, _names_at(dots, places, scale, ring, (left, width - 14)), strict=True):
+    for dot, (x0, y0) in zip(dots, _names_at(dots, places, scale, ring, (left, width - 14), -at(0, 0)[1]), strict=True):
         sheet.text(x0, y0 + 4, short(dot.name), "ink small halo", "middle")
     sheet.text(left + size[0] / 2, height - 8, axes[0], "muted", "middle")
     sheet.tilted(13, 10 + size[1] / 2, axes[1], "muted")
@@ -105,13 +105,13 @@ def _whisker(sheet: Sheet, start: Point, end: Point) -> None:
 
 
 def _names_at(
-    dots: Sequence[Dot], places: Sequence[Point], scale: Point, ring: str | None, edges: Point
+    dots: Sequence[Dot], places: Sequence[Point], scale: Point, ring: str | None, edges: Point, level: float
 ) -> list[Point]:
     """The middle of each name, beside its point."""
     names = Lettering([LETTER * len(short(dot.name)) for dot in dots], 14, (12, 10))
     plot = Plot(
         [x for x, _ in places], [-y for _, y in places],
-        [scale[0] * reach(dot.x_se) for dot in dots], [scale[1] * reach(dot.y_se) for dot in dots], *edges,
+        [scale[0] * reach(dot.x_se) for dot in dots], [scale[1] * reach(dot.y_se) for dot in dots], *edges, level,
     )  # fmt: skip
     ways = ways_beside([plot], names, next((i for i, dot in enumerate(dots) if dot.name == ring), None))
     found = [middle(plot, i, way, names) for i, way in enumerate(ways)]

@@ -57,6 +57,7 @@ table {{ border-collapse: collapse; font-size: .86rem; width: 100%; }}
 .cap {{ color: var(--muted); font-size: .82rem; line-height: 1.45; margin: 1.6rem 0 .3rem; max-width: none; }}
 th, td {{ text-align: left; padding: .34rem .9rem .34rem 0; border-bottom: 1px solid var(--line);
   vertical-align: baseline; }}
+td:not(.n) {{ overflow-wrap: anywhere; }}
 th {{ font-weight: 500; }}
 tbody th {{ white-space: nowrap; }}
 thead th {{ color: var(--muted); font-size: .78rem; border-bottom-color: var(--muted); vertical-align: bottom; }}

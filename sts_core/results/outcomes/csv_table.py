@@ -14,6 +14,8 @@ SOURCE, METRIC = "csv", "score"
 """What a table without a column `metric` holds: something of which more is better."""
 APART = 20
 """A share and a percentage are a hundred times apart, less what a training can change."""
+MOST = 1e9
+"""Larger numbers are a slip, and no figure could show the others beside them."""
 COLUMNS = ("domain", "before", "after", "change", "se", "n", "metric")
 _HINT = "Its header is to be domain,before,after or domain,change (and se, n, metric where they are known)."
 
@@ -43,6 +45,7 @@ def outcomes(name: str, text: str) -> list[Outcome]:
     if not found:
         raise UserError(f"{name} has no line below its header", _HINT)
     _refuse_two_scales(name, list(found.values()))
+    _refuse_mixed_scales(name, list(found.values()))
     return list(found.values())
 
 
@@ -110,6 +113,21 @@ def _refuse_two_scales(name: str, found: Sequence[Outcome]) -> None:
         )
 
 
+def _refuse_mixed_scales(name: str, found: Sequence[Outcome]) -> None:
+    """Some domains as shares and some in per cent would all seem to lie apart; a few that are truly low do not."""
+    sizes = [
+        (max(one.before, one.after), one.domain) for one in found
+        if not one.lower_is_better and one.before is not None and one.after is not None
+    ]  # fmt: skip
+    shares = [domain for size, domain in sizes if 0 < size <= 1]
+    others = [domain for size, domain in sizes if size > APART / 2]
+    if min(len(shares), len(others)) >= max(2, len(sizes) / 3) and len(shares) + len(others) == len(sizes):
+        raise UserError(
+            f"{name}: {shares[0]} seems to be given as a share, {others[0]} in per cent",
+            "Give all domains alike; if it is really so, give change instead.",
+        )
+
+
 def _number(text: str, where: str) -> float:
     try:
         number = float(text.replace("−", "-"))
@@ -117,6 +135,8 @@ def _number(text: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise UserError(f"{where}: {text[:40]!r} is not a number", "Write it like -11.97, with a point.")
+    if abs(number) > MOST:
+        raise UserError(f"{where}: {number:g} is no score", f"Give numbers of at most {MOST:g} in size.")
     return number
 
 

@@ -100,6 +100,12 @@ def warnings(found: Draft, said: Answers) -> list[str]:
             told.append(
                 f"{name}: {len(drawn.taken):,} rows of its quota of {quota:,}; it has no more that can be used."
             )
+    kept, asked = found.sources.kept_back, found.sources.spec.target.evaluate_rows
+    if kept < asked:
+        told.append(
+            f"{kept:,} rows of the target set are kept back for evaluation, of {asked:,} asked for: half of its rows "
+            "that are not measured is the most."
+        )
     if not found.sets[TARGET].taken:
         told.append("No row of the target set is in the mixture: the domains alone are trained on.")
     used = [said[one.row.set, one.row.row] for drawn in found.sets.values() for one in drawn.taken

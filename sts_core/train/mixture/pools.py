@@ -88,6 +88,8 @@ class Sources:
                 f"{self.result.folder} is no result that a mixture can be steered by", "Name the folder of a `sts run`."
             ) from None
         self.domains = self._named(spec)
+        self.kept_back = 0
+        """Rows of the target set that are evaluated, once its sides are known: half of its kept rows at most."""
 
     @property
     def _sets(self) -> tuple[DataSpec, ...]:
@@ -121,7 +123,7 @@ class Sources:
         if one.name == TARGET:
             cuts = [held_out(rows, self.spec.target.evaluate_rows) for rows in every]
             kept_out = [cut.evaluated for cut in cuts] + [split(rows).queried for rows in every]
-            trained = cuts[0].trained
+            trained, self.kept_back = cuts[0].trained, len(cuts[0].evaluated)
         else:
             kept_out = [split(rows).kept for rows in every]
             trained = split(every[0]).queried

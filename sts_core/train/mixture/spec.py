@@ -127,6 +127,9 @@ class MixtureSpec:
             raise UserError(f"tau is {self.tau!r}", f"Give at most {_MOST_TAU}: more gives all to one domain anyway.")
         self._check_allocation()
 
+        if self.target.rows == 0 == self.rows_shared_out:
+            raise UserError("The mixture would be empty", "Raise budget, or take rows of the target set.")
+
     def _check_domains(self) -> None:
         names = self.domains
         if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n.strip() for n in names):
