@@ -108,7 +108,7 @@ def test_what_was_imported_is_a_choice_of_transfer(app: App, result: Result) -> 
     chosen = next(box for box in test.selectbox if box.label == "What happened")
     assert chosen.value == "imported:mine"
     assert "Imported: mine" in chosen.options
-    assert "n = 14" in test.title[0].value.replace("\\", "")
+    assert "n\u00a0=\u00a014" in test.title[0].value.replace("\\", "")
 
 
 def test_what_was_imported_with_several_metrics_shows_the_first(app: App, result: Result) -> None:
