@@ -34,14 +34,13 @@ def told_apart(specs: Sequence[Mapping[str, Any]], most: int = 3, called: Sequen
     rows = differences(specs)
     more = f", {len(rows) - most} more" if len(rows) > most else ""
     namesakes: dict[str, list[int]] = {}
-    for i, name in enumerate(called):
-        namesakes.setdefault(name, []).append(i)
-    found = []
     for i in range(len(specs)):
-        alike = namesakes[called[i]] if called else []
-        first = sorted(rows, key=lambda row: len({row.values[j] for j in alike}) < 2)
-        shown = [f"{row.name.rsplit('.', 1)[-1]} {row.values[i]}" for row in first[:most]]
-        found.append(", ".join(shown) + more)
+        namesakes.setdefault(called[i] if called else "", []).append(i)
+    found = [""] * len(specs)
+    for alike in namesakes.values():
+        first = sorted(rows, key=lambda row: len({row.values[j] for j in alike}) < 2)[:most]
+        for i in alike:
+            found[i] = ", ".join(f"{row.name.rsplit('.', 1)[-1]} {row.values[i]}" for row in first) + more
     return found
 
 
