@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pages.parts.escape import plain
 from pages.parts.messages import told
 from pages.parts.planning import Planning, planned
 from pages.parts.progress import job_panel
-from sts_core.errors import UserError
+from pages.parts.spec_words import in_fields
 from sts_core.figures.numbers import DASH, count, duration
 from sts_core.jobs.folder import Job
 from sts_core.jobs.launch import start
@@ -43,7 +43,14 @@ def measure_missing(stored: Stored, missing: dict[str, str], run: Path | None) -
         return
     values = _choose(stored, run)
     help_ = "The plan reads the rows and counts tokens; nothing is computed and no weights are loaded."
-    how = Planning(KIND, "Plan measuring these", "Reading the rows and counting tokens …", COMMAND, help_, _on_the_page)
+    how = Planning(
+        KIND,
+        "Plan measuring these",
+        "Reading the rows and counting tokens …",
+        COMMAND,
+        help_,
+        partial(in_fields, fields=_FIELDS),
+    )
     if (plan := planned(values, how)) is not None:
         _draw_plan(stored, values, plan)
 
@@ -61,11 +68,6 @@ def _choose(stored: Stored, run: Path | None) -> dict[str, Any]:
         )  # fmt: skip
     values = {"result": str(stored.folder.resolve()), "lora_steps": int(steps), "rows": int(rows)}
     return values | ({} if run is None else {"run": str(run.resolve())})
-
-
-def _on_the_page(error: UserError) -> UserError:
-    """The error with an order's keys as the fields are called."""
-    return UserError(re.sub(r"^(lora_steps|rows)(?= is)", lambda key: _FIELDS[key[1]], error.message), error.hint)
 
 
 def _draw_plan(stored: Stored, values: dict[str, Any], plan: dict[str, Any]) -> None:

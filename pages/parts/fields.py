@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -51,8 +51,9 @@ class Fields:
         )
 
     def whole(self, label: str, key: str, tip: str | None = None) -> int:
-        """A whole number, judged by the spec: of one out of bounds the browser would say nothing, and send the last."""
-        return st.number_input(label, value=self.usual[key], key=key, step=1, help=tip, bind="query-params")
+        """A whole number, judged by the spec."""
+        given = whole_number(label, key, value=self.usual[key], tip=tip)
+        return self.usual[key] if given is None else given
 
     def columns(self, side: str) -> dict[str, str]:
         """Which of a file's columns is which of our fields."""
@@ -63,3 +64,18 @@ class Fields:
             with halves[i % 2]:
                 chosen[f"{side}_{field}"] = self.words(_LABELS[field], f"{side}_{field}", field)
         return chosen
+
+
+def whole_number(
+    label: str, key: str, usual: Any = None, value: int | None = None, tip: str | None = None,
+    width: int | Literal["stretch"] = "stretch", idle: bool = False,
+) -> int | None:  # fmt: skip
+    """A whole number, or none; then `usual` is told. It has no bounds: of what is out of them the browser says nothing.
+
+    The browser would keep it to itself and send the number before; the spec judges instead.
+    """
+    given = st.number_input(
+        label, value=value, step=1, key=key, placeholder=None if usual is None else str(usual), bind="query-params",
+        help=tip, width=width, disabled=idle,
+    )  # fmt: skip
+    return None if given is None else int(given)

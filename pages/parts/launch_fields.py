@@ -6,13 +6,13 @@ A field left empty leaves its key out of the spec, and shows what the spec then 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
+from pages.parts.fields import whole_number
 from sts_core.train.evaluation.spec import DEFAULT_METRICS, METRICS
 from sts_core.train.sft.spec import ALL_LINEAR, REPORTS, SCHEDULES, TRAINING_DTYPES, SftSpec
 
@@ -36,24 +36,6 @@ LABELS = {
     "report": "Report also to", "evaluate.metrics": "Measured before and after",
 }  # fmt: skip
 """A spec's key -> what the form calls it."""
-_PLAIN = [key for key in LABELS if key.isalpha() and key != "betas"]
-"""Keys that are words: only what begins with one and says what it is speaks of the key."""
-_KEY = re.compile(
-    rf"^({'|'.join(_PLAIN)})(?= is )|(\(?)\b({'|'.join(re.escape(key) for key in LABELS if key not in _PLAIN)})\b(\)?)"
-)
-
-
-def on_the_form(text: str) -> str:
-    """What is said of a spec's keys, with each named as the form does: `Rows at once (micro_batch) is 0`."""
-    return _KEY.sub(_labelled, text)
-
-
-def _labelled(found: re.Match[str]) -> str:
-    key, before, after = found[1] or found[3], found[2] or "", found[4] or ""
-    label = LABELS[key]
-    if label.lower() == key:
-        return f"{before}{label}{after}"
-    return f"({label}, {key})" if before and after else f"{before}{label} ({key}){after}"
 
 
 def fields() -> dict[str, Any]:
@@ -69,12 +51,12 @@ def fields() -> dict[str, Any]:
             "here wins over either.", on_change=_usual_length,
         )  # fmt: skip
         usual = usual_values(method, preset)
-        batch = _whole("Rows a step", "sft_batch", usual["batch"])
+        batch = whole_number("Rows a step", "sft_batch", usual["batch"])
     with third:
         length = _one_of(
             "How long", "sft_length", LENGTHS, default="epochs" if preset == "paper" else "steps"
         )  # fmt: skip
-        given = {"steps": _whole("Steps", "sft_steps", value=STEPS)} if length == "steps" else {
+        given = {"steps": whole_number("Steps", "sft_steps", value=STEPS)} if length == "steps" else {
             "epochs": _amount("Passes", "sft_epochs", usual.get("epochs", 1))
         }  # fmt: skip
     spec = {"learning_rate": rate, "method": method, "preset": preset if preset == "paper" else None, **given,
@@ -100,10 +82,10 @@ def usual_values(method: str, preset: str) -> dict[str, Any]:
 def _evaluated(usual: Mapping[str, Any]) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     with left:
-        rows = _whole("Questions a domain", "sft_rows", value=DOMAIN_ROWS,
+        rows = whole_number("Questions a domain", "sft_rows", value=DOMAIN_ROWS,
                       tip="Scored before and after, on rows that neither training nor scoring used.")  # fmt: skip
     with middle:
-        target = _whole("Rows of the training set kept back", "sft_target_rows", usual["evaluate"]["target_rows"],
+        target = whole_number("Rows of the training set kept back", "sft_target_rows", usual["evaluate"]["target_rows"],
                         tip="Never trained on: the set itself is scored on them.")  # fmt: skip
     with right:
         answer = _choice("What is learned", "sft_answer", _ANSWERS, "answer",
@@ -114,15 +96,15 @@ def _evaluated(usual: Mapping[str, Any]) -> dict[str, Any]:
 def _memory(usual: Mapping[str, Any]) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     with left:
-        at_once = _whole("Rows at once", "sft_micro", "a divisor of the batch, up to 4",
+        at_once = whole_number("Rows at once", "sft_micro", "a divisor of the batch, up to 4",
                          tip="The rest of a step's rows is accumulated. Fewer take less memory.")  # fmt: skip
-        longest = _whole("Longest row, tokens", "sft_tokens", usual["max_tokens"],
+        longest = whole_number("Longest row, tokens", "sft_tokens", usual["max_tokens"],
                          tip="Longer rows lose the beginning of their question.")  # fmt: skip
     with middle:
         dtype = _choice("Number format", "sft_dtype", {name: name for name in TRAINING_DTYPES}, usual["dtype"])
         device = _words("Device", "sft_device", usual["device"], "auto, cpu, cuda, cuda:1 or mps.")
     with right:
-        processes = _whole("Processes", "sft_processes", usual["processes"],
+        processes = whole_number("Processes", "sft_processes", usual["processes"],
                            tip="More than one train together, a GPU each.")  # fmt: skip
         again = st.checkbox("Gradient checkpointing", key="sft_again", bind="query-params",
                             help="Less memory for more time.")  # fmt: skip
@@ -133,7 +115,7 @@ def _memory(usual: Mapping[str, Any]) -> dict[str, Any]:
 def _adapter(usual: Mapping[str, Any]) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     with left:
-        rank = _whole("Rank", "sft_rank", usual["rank"])
+        rank = whole_number("Rank", "sft_rank", usual["rank"])
     with middle:
         alpha = _amount("Alpha", "sft_alpha", usual["alpha"], "The adapter is scaled by alpha over rank.")
     with right:
@@ -165,11 +147,11 @@ def _optimiser(usual: Mapping[str, Any]) -> dict[str, Any]:
 def _more(usual: Mapping[str, Any]) -> dict[str, Any]:
     left, middle, right = st.columns(3)
     with left:
-        seed = _whole("Seed", "sft_seed", usual["seed"])
+        seed = whole_number("Seed", "sft_seed", usual["seed"])
     with middle:
-        every = _whole("Steps between checkpoints", "sft_every", "a fifth of the run",
+        every = whole_number("Steps between checkpoints", "sft_every", "a fifth of the run",
                        tip="At each the actual shift is measured, where there is a prediction.")  # fmt: skip
-        keep = _whole("Checkpoints that stay", "sft_keep", "all")
+        keep = whole_number("Checkpoints that stay", "sft_keep", "all")
     with right:
         report = _choice("Report also to", "sft_report", {name: _REPORTS[name] for name in REPORTS}, "nowhere")
     return {"seed": seed, "checkpoint_every": every, "keep_checkpoints": keep, "report": report}
@@ -220,15 +202,6 @@ def _choice(label: str, key: str, names: Mapping[str, str], usual: str, tip: str
 
 def _name(names: Mapping[str, str], key: str) -> str:
     return names.get(key, key)
-
-
-def _whole(label: str, key: str, usual: Any = None, value: int | None = None, tip: str | None = None) -> int | None:
-    """A whole number, without bounds: what is out of them the browser would keep to itself, and send the one before."""
-    given = st.number_input(
-        label, value=value, step=1, key=key, placeholder=None if usual is None else str(usual),
-        bind="query-params", help=tip,
-    )  # fmt: skip
-    return None if given is None else int(given)
 
 
 def _amount(label: str, key: str, usual: Any, tip: str | None = None) -> float | str | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from pages.parts.choices import FIELDS, short
 from pages.parts.escape import plain
-from pages.parts.launch_fields import METHODS, fields, on_the_form
+from pages.parts.launch_fields import LABELS, METHODS, fields
 from pages.parts.messages import show_error, told
 from pages.parts.mixture_launch import LEFT, Filled, data_name, filled, forget
 from pages.parts.planning import Planning, planned
 from pages.parts.selection import KEY_HEAD, Selection
+from pages.parts.spec_words import by_field, in_fields
 from sts_core.errors import UserError
 from sts_core.figures.numbers import count, number
 from sts_core.figures.run_words import time_words
@@ -76,17 +78,15 @@ def _draw(selection: Selection, mixture: Filled | None) -> None:
     try:
         spec = SftSpec.from_dict(values)
     except UserError as error:
-        show_error(_named(error))
+        show_error(in_fields(error, LABELS))
         return
     # Above the code, which grows with the settings: a button must not move under a hand that presses it.
-    how = Planning("sft", "Plan this run", "Looking at the model and the rows …", COMMAND, said=_named)
+    how = Planning(
+        "sft", "Plan this run", "Looking at the model and the rows …", COMMAND, said=partial(in_fields, fields=LABELS)
+    )
     if (plan := planned(values, how)) is not None:
         _draw_plan(spec, plan)
     _same_in_a_terminal(values)
-
-
-def _named(error: UserError) -> UserError:
-    return UserError(on_the_form(error.message), on_the_form(error.hint))
 
 
 def _leave_mixture() -> None:
@@ -181,7 +181,7 @@ def _draw_plan(spec: SftSpec, plan: dict[str, Any]) -> None:
     ]
     st.markdown(plain(" · ".join(parts)))
     for warning in plan.get("warnings", []):
-        st.markdown(f":orange[:material/warning:] {plain(on_the_form(warning))}")
+        st.markdown(f":orange[:material/warning:] {plain(by_field(warning, LABELS))}")
     if st.button("Start", key="sft_start", type="primary", icon=":material/play_arrow:"):
         with told():
             job = start("sft", spec.to_dict(), title=_title(spec, plan["steps"]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any, NamedTuple
 
 import streamlit as st
 
+from pages.parts.fields import whole_number
+from pages.parts.spec_words import in_fields
 from pages.parts.transfer_choices import SLIDER, choose_score
 from sts_core.errors import UserError
 from sts_core.figures import words
@@ -25,7 +26,6 @@ _FIELDS = {
     "generate.max_tokens": "Longest answer, tokens", "generate.temperature": "Temperature",
 }  # fmt: skip
 """A spec's key -> what the page calls it."""
-_KEY = re.compile(rf"^({'|'.join(re.escape(key) for key in _FIELDS)})(?= is )")
 WITHOUT = "without"
 """The URL's name for the domains that are left out."""
 
@@ -51,7 +51,9 @@ class Choice(NamedTuple):
 def choose_shares(features: int) -> dict[str, Any]:
     """Budget, the way it is shared out, floor and cap; which score steers it."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="mix_shares"):
-        budget = _whole("Rows of other domains", "mix_budget", BUDGET, "The paper mixes in 220.")
+        budget = whole_number(
+            "Rows of other domains", "mix_budget", value=BUDGET, tip="The paper mixes in 220.", width=190
+        )
         how = _one_of(
             "Shared out", "mix_how", SHARED, "Evenly and inversely are the contrasts: train on them too to see."
         )
@@ -64,8 +66,10 @@ def choose_shares(features: int) -> dict[str, Any]:
             help="Shares go with the score to the power of τ: 0 is even, 1 in proportion, more favours the highest.",
         )  # fmt: skip
         n = _leading(features) if steered else min(USUAL_N, features)
-        floor = _whole("Floor", "mix_floor", 0, "At least so many rows of every domain.", 120)
-        cap = _whole("Cap", "mix_cap", None, "At most so many rows of one. Its own rows are always a cap.", 120)
+        floor = whole_number("Floor", "mix_floor", value=0, tip="At least so many rows of every domain.", width=120)
+        cap = whole_number(
+            "Cap", "mix_cap", "none", tip="At most so many rows of one. Its own rows are always a cap.", width=120
+        )
     return {
         "budget": BUDGET if budget is None else budget, "how": how, "tau": round(float(tau), 1),
         "floor": floor or 0, "cap": cap, "metric": score, "n": n,
@@ -82,15 +86,18 @@ def choose_rows() -> dict[str, Any]:
     with st.expander("The training set's own rows, answers and seed", key="mix_more"):
         left, middle, right = st.columns(3)
         with left:
-            rows = _whole("Rows of the training set", "mix_rows", None, "Left empty: all that may train.", None, ALL)
-            kept = _whole("Kept back for evaluation", "mix_kept", 100, "Never trained on, in any mixture.")
+            rows = whole_number("Rows of the training set", "mix_rows", ALL, tip="Left empty: all that may train.")
+            kept = whole_number(
+                "Kept back for evaluation", "mix_kept", value=100, tip="Never trained on, in any mixture."
+            )
         with middle:
             learned = _one_of("Learned of them", "mix_learned", _LEARNED, "Worked answers need a column (cot).")
-            seed = _whole("Seed", "mix_seed", 0, "Which rows of a domain are drawn.")
+            seed = whole_number("Seed", "mix_seed", value=0, tip="Which rows of a domain are drawn.")
         with right:
-            longest = _whole(
-                "Longest answer, tokens", "mix_tokens", 256, "Of the model itself; cut there.", idle=answers != MODEL
-            )
+            longest = whole_number(
+                "Longest answer, tokens", "mix_tokens", value=256, tip="Of the model itself; cut there.",
+                idle=answers != MODEL,
+            )  # fmt: skip
             warmth = st.number_input(
                 "Temperature", value=0.0, step=0.1, key="mix_warmth", bind="query-params", disabled=answers != MODEL,
                 help="Of the model itself. 0 takes the likeliest token each time.",
@@ -140,7 +147,7 @@ def judge(choice: Choice, key: str) -> None:
     try:
         MixtureSpec.from_dict(spec_values(choice, key, [], True))
     except UserError as error:
-        raise UserError(_KEY.sub(lambda found: _FIELDS[found[1]], error.message), error.hint) from error
+        raise in_fields(error, _FIELDS) from error
 
 
 def _leading(features: int) -> int:
@@ -152,18 +159,6 @@ def _leading(features: int) -> int:
         help=words.TERMS["n"],
     )  # fmt: skip
     return int(n)
-
-
-def _whole(
-    label: str, key: str, value: int | None, tip: str, width: int | None = 190, shown: str | None = None,
-    idle: bool = False,
-) -> int | None:  # fmt: skip
-    """A whole number. Without limits of the field's own: it would keep the old number without a word on the page."""
-    given = st.number_input(
-        label, value=value, step=1, key=key, bind="query-params", help=tip, placeholder=shown or "none",
-        width=width or "stretch", disabled=idle,
-    )  # fmt: skip
-    return None if given is None else int(given)
 
 
 def _or(given: int | None, usual: int) -> int:

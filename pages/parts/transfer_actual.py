@@ -35,6 +35,7 @@ from sts_core.store.results import Stored
 RUN, BROUGHT, IMPORTED, FIGURE, NOTHING = "run:", "file:", "imported:", "figure:", "none"
 _QUERY, _FIELD, _REFUSED, _FRESH = "actual", "actual_field", "actual_refused", "actual_fresh"
 KINDS = ("csv", "json", "txt")
+_HALF = "A file from after training alone tells no change"
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
@@ -200,6 +201,8 @@ def _keep() -> None:
     given = [file for file in files if file is not None]
     st.session_state.pop(_REFUSED, None)
     if files[0] is None:
+        if given:
+            st.session_state[_REFUSED] = UserError(_HALF, "Give the file from before training in the first field.")
         return
     whole = hashlib.sha256(b"\0".join(file.name.encode() + b"\0" + file.getvalue() for file in given))
     token = f"{BROUGHT}{whole.hexdigest()[:16]}"

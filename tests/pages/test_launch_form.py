@@ -14,7 +14,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import launch_form
-from pages.parts.launch_fields import LABELS, on_the_form
+from pages.parts.launch_fields import LABELS
+from pages.parts.spec_words import by_field
 from sts_core import folders
 from sts_core.jobs import launch, watch
 from sts_core.train.sft.spec import EvaluateSpec, LoraSpec, SftSpec
@@ -163,11 +164,11 @@ def test_keys_are_named_as_the_form_names_them(app: Open) -> None:
     fields = (test.text_input, test.number_input, test.selectbox, test.multiselect)
     labels = {field.label for kind in fields for field in kind} | {"Passes", "AdamW beta 1 and 2"}
     assert set(LABELS.values()) <= labels
-    assert on_the_form("Choose a batch that is a multiple of micro_batch.") == (
+    assert by_field("Choose a batch that is a multiple of micro_batch.", LABELS) == (
         "Choose a batch that is a multiple of Rows at once (micro_batch)."
     )
-    assert on_the_form("keep fewer (keep_checkpoints)") == "keep fewer (Checkpoints that stay, keep_checkpoints)"
-    assert on_the_form("The steps of my_warm_up: none") == "The steps of my_warm_up: none"
+    assert by_field("keep fewer (keep_checkpoints)", LABELS) == "keep fewer (Checkpoints that stay, keep_checkpoints)"
+    assert by_field("The steps of my_warm_up: none", LABELS) == "The steps of my_warm_up: none"
 
 
 @pytest.mark.usefixtures("planned", "started")

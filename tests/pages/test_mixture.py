@@ -138,10 +138,10 @@ def test_what_is_left_as_it_is_is_left_to_the_spec(app: App, source: Result) -> 
 
 def test_a_number_out_of_bounds_is_told_by_its_fields_name(app: App, source: Result) -> None:
     for query, told in (
-        ({"mix_budget": "-5"}, "Rows of other domains is -5"), ({"mix_cap": "-5"}, "Cap is -5"),
-        ({"mix_kept": "-1"}, "Kept back for evaluation is -1"),
+        ({"mix_budget": "-5"}, "Rows of other domains (budget) is -5"), ({"mix_cap": "-5"}, "Cap is -5"),
+        ({"mix_kept": "-1"}, "Kept back for evaluation (target.evaluate_rows) is -1"),
         ({"mix_budget": "0", "mix_rows": "0"}, "would be empty"),
-        ({"mix_warmth": "11", "mix_answers": "the model itself"}, "Temperature is 11"),
+        ({"mix_warmth": "11", "mix_answers": "the model itself"}, "Temperature (generate.temperature) is 11"),
     ):  # fmt: skip
         test = app(PAGE_FILE, **{**SMALL, **query})
         assert "cannot be mixed from as chosen" in words_of(test)

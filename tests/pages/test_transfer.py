@@ -260,6 +260,15 @@ def test_a_brought_file_keeps_its_name_and_says_which_domains_it_shares(app: App
     assert len(list(transfer_actual.uploads().iterdir())) == 1
 
 
+def test_the_second_of_two_files_alone_is_told(app: App, result: Result) -> None:
+    test = app(PAGE)
+    test.file_uploader(key="actual_after").upload("after.csv", b"domain,change\nlaw,1\n", "text/csv").run()
+    assert not test.exception
+    assert [error.proto.title for error in test.error] == ["A file from after training alone tells no change"]
+    test.file_uploader(key="actual_after").clear().run()
+    assert not test.error
+
+
 def test_the_metric_of_the_outcome_can_be_chosen(app: App, result: Result) -> None:
     evaluated_run()
     test = app(PAGE, measured="accuracy", outcome="size of change")

@@ -45,7 +45,6 @@ def outcomes(name: str, text: str) -> list[Outcome]:
     if not found:
         raise UserError(f"{name} has no line below its header", _HINT)
     _refuse_two_scales(name, list(found.values()))
-    _refuse_mixed_scales(name, list(found.values()))
     return list(found.values())
 
 
@@ -101,27 +100,22 @@ def _outcome(cells: dict[str, str], where: str) -> Outcome:
 
 
 def _refuse_two_scales(name: str, found: Sequence[Outcome]) -> None:
-    """Accuracies as shares on one side and in per cent on the other would all seem to crash, or to soar."""
-    both = [(one.before, one.after) for one in found if not one.lower_is_better]
-    sides = [(before, after) for before, after in both if before is not None and after is not None]
-    apart = [pair for pair in sides if 0 < min(pair) <= 1 and max(pair) > APART * min(pair)]
+    """Shares on one side and per cent on the other would all seem to crash, or to soar; of domains, to lie apart."""
+    sides = [
+        (one.domain, one.before, one.after) for one in found
+        if not one.lower_is_better and one.before is not None and one.after is not None
+    ]  # fmt: skip
+    apart = [pair for _, *pair in sides if 0 < min(pair) <= 1 and max(pair) > APART * min(pair)]
     if len(apart) > 1 and 2 * len(apart) >= len(sides):
         before, after = apart[0]
         raise UserError(
             f"{name}: before and after seem to be of two scales: {before:g} and {after:g}",
             "Give shares on both sides or per cent on both; if it is really so, give change instead.",
         )
-
-
-def _refuse_mixed_scales(name: str, found: Sequence[Outcome]) -> None:
-    """Some domains as shares and some in per cent would all seem to lie apart; a few that are truly low do not."""
-    sizes = [
-        (max(one.before, one.after), one.domain) for one in found
-        if not one.lower_is_better and one.before is not None and one.after is not None
-    ]  # fmt: skip
-    shares = [domain for size, domain in sizes if 0 < size <= 1]
-    others = [domain for size, domain in sizes if size > APART / 2]
-    if min(len(shares), len(others)) >= max(2, len(sizes) / 3) and len(shares) + len(others) == len(sizes):
+    shares = [domain for domain, *pair in sides if 0 < max(pair) <= 1]
+    others = [domain for domain, *pair in sides if max(pair) > APART / 2]
+    # A few domains that are truly low beside high ones are no slip.
+    if min(len(shares), len(others)) >= max(2, len(sides) / 3) and len(shares) + len(others) == len(sides):
         raise UserError(
             f"{name}: {shares[0]} seems to be given as a share, {others[0]} in per cent",
             "Give all domains alike; if it is really so, give change instead.",

@@ -100,7 +100,7 @@ def warnings(found: Draft, said: Answers) -> list[str]:
             told.append(
                 f"{name}: {len(drawn.taken):,} rows of its quota of {quota:,}; it has no more that can be used."
             )
-    kept, asked = found.sources.kept_back, found.sources.spec.target.evaluate_rows
+    kept, asked = found.sources.sides[TARGET].evaluated, found.sources.spec.target.evaluate_rows
     if kept < asked:
         told.append(
             f"{kept:,} rows of the target set are kept back for evaluation, of {asked:,} asked for: half of its rows "

@@ -48,11 +48,13 @@ class Pool(NamedTuple):
         }  # fmt: skip
 
 
-class _Sides(NamedTuple):
+class Sides(NamedTuple):
     """A set's rows that may train, and the questions nobody may train on because of it."""
 
     trained: list[Row]
     closed: set[str]
+    evaluated: int
+    """Rows of it that are evaluated; of the target set half of its kept rows at most."""
 
 
 def _in_all(sides: list[set[int]]) -> set[int]:
@@ -88,8 +90,6 @@ class Sources:
                 f"{self.result.folder} is no result that a mixture can be steered by", "Name the folder of a `sts run`."
             ) from None
         self.domains = self._named(spec)
-        self.kept_back = 0
-        """Rows of the target set that are evaluated, once its sides are known: half of its kept rows at most."""
 
     @property
     def _sets(self) -> tuple[DataSpec, ...]:
@@ -108,12 +108,16 @@ class Sources:
     @cached_property
     def pools(self) -> dict[str, Pool]:
         """What may train: of the target, then of each domain of the mixture."""
-        sides = {one.name: self._sides(one) for one in self._sets}
-        closed = {question for side in sides.values() for question in side.closed}
+        closed = {question for side in self.sides.values() for question in side.closed}
         wanted = (TARGET, *self.domains)
-        return {one.name: self._pool(one, sides[one.name], closed) for one in self._sets if one.name in wanted}
+        return {one.name: self._pool(one, self.sides[one.name], closed) for one in self._sets if one.name in wanted}
 
-    def _sides(self, one: DataSpec) -> _Sides:
+    @cached_property
+    def sides(self) -> dict[str, Sides]:
+        """How every set of the result is cut."""
+        return {one.name: self._sides(one) for one in self._sets}
+
+    def _sides(self, one: DataSpec) -> Sides:
         path = locate(one.data)
         if sha256_file(path) != self._digests[one.name]:
             raise UserError(
@@ -123,12 +127,12 @@ class Sources:
         if one.name == TARGET:
             cuts = [held_out(rows, self.spec.target.evaluate_rows) for rows in every]
             kept_out = [cut.evaluated for cut in cuts] + [split(rows).queried for rows in every]
-            trained, self.kept_back = cuts[0].trained, len(cuts[0].evaluated)
+            trained, evaluated = cuts[0].trained, cuts[0].evaluated
         else:
             kept_out = [split(rows).kept for rows in every]
-            trained = split(every[0]).queried
+            trained, evaluated = split(every[0]).queried, split(every[0]).kept
             self._check_scored(one, [{row.number for row in kept} for kept in kept_out])
-        return _Sides(trained, {row.question.strip() for rows in kept_out for row in rows})
+        return Sides(trained, {row.question.strip() for rows in kept_out for row in rows}, len(evaluated))
 
     def _check_scored(self, one: DataSpec, kept: list[set[int]]) -> None:
         """What was scored must not be evaluated: a result that was measured without sides cannot steer a mixture."""
@@ -138,7 +142,7 @@ class Sources:
                 'Measure with preset = "default": the reference preset scores rows of both halves.',
             )
 
-    def _pool(self, one: DataSpec, side: _Sides, closed: set[str]) -> Pool:
+    def _pool(self, one: DataSpec, side: Sides, closed: set[str]) -> Pool:
         """The set's training side without what is spoken for or has no answer; of a domain, each question once."""
         key = self.spec.target.answer if one.name == TARGET else self.spec.answers
         if key == WORKED:
