@@ -25,6 +25,8 @@ KINDS = {
     "baselines": "Baselines",
 }
 """A job's kind -> what a person calls it."""
+TIME = "How long it ran; of one that was resumed, its last attempt."
+"""What a table's column of times says of itself."""
 
 
 def line_panel(jobs: list[Job]) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.parts.escape import plain
 from pages.parts.jobs_actions import CHOSEN
-from pages.parts.jobs_line import KINDS
+from pages.parts.jobs_line import KINDS, TIME
 from sts_core.figures.numbers import DASH, count, day, duration
 from sts_core.jobs.folder import marked
 from sts_core.store import queries
@@ -129,7 +129,7 @@ def _columns() -> dict[str, Any]:
         "title": column.TextColumn("Job", width="large"),
         "kind": column.TextColumn("Kind"),
         "ordered": column.DatetimeColumn("Ordered (UTC)", format="D MMM YYYY, HH:mm"),
-        "took": column.TextColumn("Time", width="small"),
+        "took": column.TextColumn("Time", width="small", help=TIME),
         "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
         "last": column.NumberColumn("Last loss", format="%.3f", width="small"),
         "note": column.TextColumn("Note"),

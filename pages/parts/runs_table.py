@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages.parts.jobs_line import TIME
 from pages.parts.messages import show_empty
 from pages.parts.mixture_launch import data_name
 from sts_core.figures.numbers import DASH, duration
@@ -103,7 +104,7 @@ def _columns(mixed: bool) -> dict[str, Any]:
         "loss": column.LineChartColumn("Loss", width="small", help="Mean loss over equal stretches of its steps."),
         "last": column.NumberColumn("Last loss", format="%.3f"),
         "done": column.ProgressColumn("Done", width=100, format="%.0f %%", min_value=0, max_value=100),
-        "took": column.TextColumn("Time", width="small"),
+        "took": column.TextColumn("Time", width="small", help=TIME),
         "differs": column.TextColumn(
             "Differs by",
             help="Settings that are not the same in all these runs, first those that tell a run from its namesakes.",

@@ -138,13 +138,15 @@ def draw(selection: Selection, found: dict[str, Source]) -> None:
         if held is None or actual is None:
             nothing_yet()
         elif not held.dots:
-            names = words.listed([one.domain for one in actual.outcomes][:6])
-            show_empty(NO_POINT, f"What happened tells of {names}, and no score does.")
+            show_empty(NO_POINT, "There is nothing to draw.")
         else:
             draw_scatter(held, correlation(held, actual.reliability, whole=False), choice, actual)
     with answer:
-        if held is None or actual is None or not held.dots:
+        if held is None or actual is None:
             say_prediction(selection, scored, choice)
+        elif not held.dots:
+            st.title(NO_POINT, anchor=False)
+            st.markdown(f":gray[{plain(_names_differ(scored, actual))}]")
         else:
             say(held, choice, actual, found[token].notes)
         origin(selection)
@@ -194,6 +196,14 @@ def say(held: Held, choice: Choice, actual: Actual, notes: tuple[str, ...]) -> N
     _marks(comparison, actual)
     for note in notes:
         st.caption(plain(note))
+
+
+def _names_differ(scored: pd.DataFrame, actual: Actual) -> str:
+    """Which names stand on each side, the first three of them."""
+    here, there = (words.listed([*names[:3], *(["others"] if len(names) > 3 else [])]) for names in (
+        [str(name) for name in scored["domain"]], [one.domain for one in actual.outcomes]
+    ))  # fmt: skip
+    return f"The scores are of {here}; what happened is of {there}. Name the domains alike."
 
 
 def _marks(comparison: Comparison, actual: Actual) -> None:

@@ -83,10 +83,26 @@ def _run(folder: Path) -> Source:
     return Source(folder.name, result, folder)
 
 
+def nothing_to_report(found: Source) -> UserError:
+    """That a run has no prediction here: it was made without one, or the result it was told from is elsewhere."""
+    from sts_core.store.run_tables import predicted_key
+
+    key = predicted_key(found.run) if found.run is not None else ""
+    if not key:
+        return UserError(
+            f"The run {found.name} was held against no result: there is no prediction to report",
+            "Export its tables: --format csv or parquet. Or name a result, and the run with --actual.",
+        )
+    return UserError(
+        f"The result that predicted the run {found.name} is not on this machine ({key[:12]})",
+        "Bring it with `sts import`, or export the run's tables: --format csv or parquet.",
+    )
+
+
 def what_happened(actual: list[str]) -> Given | None:
     """What happened, as a person names it: a job's id, an imported name, one file or two, the paper."""
     from sts_core.jobs.folder import ID, RESULT, locate, meant
-    from sts_core.results import imported
+    from sts_core.results import imported, paper
     from sts_core.results.actual import PAPER
 
     if len(actual) > 2:
@@ -95,6 +111,9 @@ def what_happened(actual: list[str]) -> Given | None:
     for name in actual:
         if name.startswith(PAPER) and len(actual) == 1:
             return name
+        if name == PAPER.rstrip(":") and not Path(name).exists():
+            several = f"The paper has {len(paper.models())} models, and one is exported at a time"
+            raise UserError(several, f"Name one: {', '.join(PAPER + model for model in paper.models())}.")
         kept = None if Path(name).exists() else imported.find(name)
         if kept is None and not Path(name).exists() and ID.fullmatch(job := meant(name)):
             places.append(locate(job) / RESULT)

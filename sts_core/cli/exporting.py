@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sts_core.cli.export_sources import Source, called, evaluated, find_source, result_of, what_happened
+from sts_core.cli.export_sources import (
+    Source,
+    called,
+    evaluated,
+    find_source,
+    nothing_to_report,
+    result_of,
+    what_happened,
+)
 from sts_core.cli.telling import print_json, table
 from sts_core.errors import UserError, nearest
 from sts_core.folders import atomic_write, ensure
@@ -65,10 +73,9 @@ def export(
         )
     _apart(place, found)
     if found.result is None and ("html" in formats or given is not None):
-        raise UserError(
-            f"The run {found.name} was held against no result: there is no prediction to report",
-            "Export its tables: --format csv or parquet. Or name a result, and the run with --actual.",
-        )
+        raise nothing_to_report(found)
+    if metric and given is None and found.run is None:
+        raise UserError(f"--metric {metric} is of what happened, and nothing is named", "Name it with --actual.")
     written = []
     for path, content in _contents(found, formats, given, metric, place):
         written.append((path, _write(path, content, force)))

@@ -55,7 +55,8 @@ class Result:
                 raise ValueError("not a table")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{folder} holds no finished result", "Name the --out folder of a finished `sts run`."
+                f"{folder if folder.name else folder.absolute()} holds no finished result",
+                "Name the --out folder of a finished `sts run`.",
             ) from None
         except (ValueError, RecursionError, OSError):
             raise UserError(

@@ -51,8 +51,8 @@ def choose_dims(
     first, last = ranks
     if not 0 <= first < last <= features:
         raise UserError(
-            f"The rank band {first}:{last} does not fit {features} features",
-            f"Give first:last with 0 <= first < last <= {features}.",
+            f"Ranks {first + 1} to {last} are no band of {features} features",
+            f"Give the lower rank first, from 1 to {features}.",
         )
     return top(values, last)[first:]
 

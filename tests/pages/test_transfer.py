@@ -260,6 +260,16 @@ def test_a_brought_file_keeps_its_name_and_says_which_domains_it_shares(app: App
     assert len(list(transfer_actual.uploads().iterdir())) == 1
 
 
+def test_a_file_of_other_domains_takes_the_predictions_title_away(app: App, result: Result) -> None:
+    folder = ensure(transfer_actual.uploads() / DIGEST)
+    atomic_write(folder / "0-mine.csv", "domain,change\npoetry,-0.3\nchess,0.1\ndance,2\nopera,1\n")
+    test = app(PAGE, actual=f"file:{DIGEST}")
+    assert not test.exception
+    assert [title.value for title in test.title] == ["No domain stands on both sides"]
+    assert "what happened is of poetry, chess, dance and others. Name the domains alike." in words_of(test)
+    assert len(figures(test)) == 1
+
+
 def test_the_second_of_two_files_alone_is_told(app: App, result: Result) -> None:
     test = app(PAGE)
     test.file_uploader(key="actual_after").upload("after.csv", b"domain,change\nlaw,1\n", "text/csv").run()

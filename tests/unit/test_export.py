@@ -182,6 +182,8 @@ def test_a_link_is_not_written_through(result: Result, tmp_path: Path) -> None:
         ([KEY, "--actual", "nothing-of-this-name"], "Nothing was imported"),
         ([KEY, "--actual", "a", "--actual", "b", "--actual", "c"], "given 3 times"),
         ([KEY, "--actual", "paper:bert"], "no model"),
+        ([KEY, "--actual", "paper"], "one is exported at a time"),
+        ([KEY, "--metric", "nll"], "nothing is named"),
         ([KEY, "--actual", "gone.csv"], "no file"),
         ([KEY, "--actual", "20250101-000000-000000-abcdef"], "no job"),
         (["20250101-000000-000000-abcdef"], "no job"),
@@ -209,9 +211,10 @@ def test_it_does_not_write_into_what_it_reads(result: Result) -> None:
 def test_a_run_that_is_not_done_or_has_no_prediction_here_is_told(own_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has not ended"):
         run(exporting, make_run(state="running"), "--format", "csv", "--out", tmp_path / "a")
-    with pytest.raises(UserError, match="held against no result") as refused:
-        run(exporting, make_run(), "--out", tmp_path / "b")
-    assert "csv" in refused.value.hint
+    for predicted, told in ((False, "held against no result"), (True, "is not on this machine")):
+        with pytest.raises(UserError, match=told) as refused:
+            run(exporting, make_run(predicted=predicted), "--out", tmp_path / "b")
+        assert "csv" in refused.value.hint
 
 
 def test_a_run_that_was_broken_off_gives_what_it_has(result: Result, tmp_path: Path) -> None:

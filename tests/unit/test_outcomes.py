@@ -91,6 +91,8 @@ def test_older_and_barer_results_of_lm_eval() -> None:
     assert [level.domain for level in levels_from("r.json", json.dumps(alike).encode())] == ["mmlu law", "agieval law"]
     stripped = {"results": {"mmlu_pro_law": {"acc,none": 0.5}}, "groups": {"mmlu": {}, "mmlu_pro": {}}}
     assert levels_from("r.json", json.dumps(stripped).encode())[0].domain == "law"
+    bare = {"results": {name: {"acc,none": 0.5} for name in ("mmlu_pro_law", "mmlu_anatomy", "mmlu_pro")}}
+    assert [one.domain for one in levels_from("r.json", json.dumps(bare).encode())] == ["law", "anatomy", "mmlu pro"]
 
 
 def test_mmlu_pro_lists_are_compared_row_by_row(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from sts_core.errors import UserError
 from sts_core.results.outcomes.outcome import SHARE, Level, domain_name, is_lower_better
 
 SOURCE = "lm-eval"
+_FAMILIES = {"mmlu", "mmlu_pro"}
+"""Groups whose tasks bear their name, also where a file does not tell of groups."""
 _NO_METRIC = ("alias", "name", "sample_len", "sample_count", "samples", " ", "")
 _SHARES = ("acc", "acc_norm", "acc_mutual_info", "acc_bytes", "exact_match", "em", "mc1", "mc2", "f1")
 
@@ -69,7 +71,8 @@ def _domains(name: str, results: Mapping[str, Any], tasks: list[str], groups: se
         alias = entry.get("alias")
         text = alias.strip().removeprefix("- ").strip() if isinstance(alias, str) else ""
         text = text or task
-        prefix = max((group for group in groups if text.startswith(f"{group}_")), key=len, default="")
+        of = [group for group in groups | _FAMILIES if text.startswith(f"{group}_") and text not in _FAMILIES]
+        prefix = max(of, key=len, default="")
         short[task] = domain_name(text[len(prefix) + 1 :] if prefix else text, f"{name}, results → {task}")
     shared = {domain for domain, count in Counter(d.casefold() for d in short.values()).items() if count > 1}
     return {task: domain_name(task, name) if domain.casefold() in shared else domain for task, domain in short.items()}
