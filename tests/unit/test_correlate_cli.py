@@ -328,7 +328,6 @@ def test_a_job_is_named_by_its_id(planted: Path, own_cache: Path, capsys: Any) -
         (["--actual", "OWN", "--filter", "paper9"], "no filter 'paper9'"),
         (["--actual", "OWN", "--n", "5", "--ranks", "1:2"], "two choices"),
         (["--actual", "OWN", "--ranks", "5"], "is no band of ranks"),
-        (["--actual", "OWN", "--ranks", "20-11"], "Ranks 20 to 11 are no band"),
         (["--actual", "OWN", "--metric", "nll"], "no metric"),
         (["--actual", "OWN", "--paper", "qwen"], "belongs to"),
         (["--actual", "paper", "--paper", "gpt"], "no model"),

@@ -102,6 +102,11 @@ def test_a_band_of_ranks(made: Made, first: int, last: int) -> None:
     assert_scores(made, ranking(made)[first:last], 1, ranks=(first, last))
 
 
+def test_a_band_that_is_none_is_told_in_ranks(made: Made) -> None:
+    with pytest.raises(UserError, match="Ranks 20 to 11 are no band"):
+        made.result.scores(ranks=(19, 11))
+
+
 def test_a_list_of_ones_own(made: Made, tmp_path: Path) -> None:
     dims = [3, 599, 0, 77]
     assert_scores(made, dims, 2, dims=dims)

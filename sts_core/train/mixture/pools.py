@@ -130,7 +130,7 @@ class Sources:
             trained, evaluated = cuts[0].trained, cuts[0].evaluated
         else:
             kept_out = [split(rows).kept for rows in every]
-            trained, evaluated = split(every[0]).queried, split(every[0]).kept
+            trained, evaluated = split(every[0]).queried, kept_out[0]
             self._check_scored(one, [{row.number for row in kept} for kept in kept_out])
         return Sides(trained, {row.question.strip() for rows in kept_out for row in rows}, len(evaluated))
 
