@@ -70,9 +70,9 @@ def whole_number(
     label: str, key: str, usual: Any = None, value: int | None = None, tip: str | None = None,
     width: int | Literal["stretch"] = "stretch", idle: bool = False,
 ) -> int | None:  # fmt: skip
-    """A whole number, or none; then `usual` is told. It has no bounds: of what is out of them the browser says nothing.
+    """A whole number, or none: then `usual` stands in the empty field.
 
-    The browser would keep it to itself and send the number before; the spec judges instead.
+    It has no bounds, for a number out of them the browser would drop without a word; the spec judges.
     """
     given = st.number_input(
         label, value=value, step=1, key=key, placeholder=None if usual is None else str(usual), bind="query-params",
