@@ -1,11 +1,15 @@
-"""The drawing library, fetched while nobody waits: five megabytes that the first figure would wait for otherwise.
+"""What a person waits for goes first.
 
-The page's own script asks for it only with the first figure. What is asked for here is the same file under the same
-name, so that it is fetched and read once; where that file is not found, figures wait for it as they did.
+The drawing library is fetched while nobody waits: five megabytes that the first figure would wait for otherwise. The
+page's own script asks for it only with the first figure. What is asked for here is the same file under the same name,
+so that it is fetched and read once; where that file is not found, figures wait for it as they did.
+
+And an answer is sent before what takes longer is made: see `send_first`.
 """
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +19,19 @@ _SCRIPTS = Path(st.__file__).parent / "static" / "static" / "js"
 _WANTED = ("PlotlyChart", "DataFrame")
 """What draws figures and tables."""
 _IDLE = "<script>for (const name of {names}) requestIdleCallback(() => import(`./static/js/${{name}}`));</script>"
+
+
+_MOMENT = 0.01
+"""Seconds in which the server sends some hundred elements, if it is let."""
+
+
+def send_first() -> None:
+    """Let what is drawn so far reach the browser before the rest is made.
+
+    Python takes a thread off the processor every five milliseconds, and whoever sends gets one element out each time.
+    So a title would be under way for as long as the figures below it are being made, and come with them.
+    """
+    time.sleep(_MOMENT)
 
 
 def fetch_early() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from pages.parts.context import context_bar
+from pages.parts.early import send_first
 from pages.parts.launch_form import launch_form
 from pages.parts.messages import show_error, told
 from pages.parts.run_compare import compare
@@ -71,6 +72,7 @@ def overview(selection: Selection) -> None:
             ":gray[A run fine-tunes a model in the background, goes on when this page is closed, and tells at every "
             "checkpoint whether the features that were predicted really shift.]"
         )
+    send_first()
     form = st.container()
     st.fragment(_table, run_every=EVERY if now.active else None)(now)
     st.fragment(_picked, key=_PICKED)()

@@ -11,6 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.against_run import against_run
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
+from pages.parts.early import send_first
 from pages.parts.escape import plain
 from pages.parts.feature import chosen_feature
 from pages.parts.feature_data import tested_runs
@@ -59,6 +60,7 @@ def _of_n(selection: Selection, stored: Stored, result: Result, tested: dict[str
             n = choose_n(sizes(folder, key))
         with answer:  # before the curve, which takes a browser longest
             say(selection, found, n)
+        send_first()
         held = held_with_error(folder, key, n)
         with main:
             draw_curve(found, held, n, stored)

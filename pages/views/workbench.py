@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.parts.charts import choose_n, picture
 from pages.parts.context import context_bar
+from pages.parts.early import send_first
 from pages.parts.escape import plain, unbroken
 from pages.parts.feature_data import times_tested
 from pages.parts.measured import held_by_top, most_shifted, scores, sizes
@@ -40,9 +41,11 @@ def page() -> None:
     with main:
         metric, n = choose_score(sizes(folder, key))
         table = scores(folder, key, metric, n)
-        draw_bars(table, metric, n, selection.stored)
     with answer:
         say(selection, table, metric, n)
+    send_first()
+    with main:
+        draw_bars(table, metric, n, selection.stored)
     with side:
         preflight(selection)
     draw_features(folder, key, n, selection.stored)
