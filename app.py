@@ -16,14 +16,21 @@ apply_style()
 if not may_enter():
     st.stop()
 
+
+def by_its_name() -> None:
+    """The page of "/" has no other address; who types its name, as every other page's, comes there too."""
+    st.switch_page(workbench, query_params={name: st.query_params.get_all(name) for name in st.query_params})
+
+
 st.logo(wordmark(), size="medium")
 workbench = st.Page(
     "pages/views/workbench.py",
     title="Workbench",
     icon=":material/align_horizontal_left:",
-    url_path="workbench",
+    url_path="home",
     default=True,
 )
+named = st.Page(by_its_name, title="Workbench", url_path="workbench")
 shifted = st.Page(
     "pages/views/shifted.py",
     title="Shifted features",
@@ -66,7 +73,7 @@ jobs = st.Page(
     icon=":material/inventory_2:",
     url_path="jobs",
 )
-page = st.navigation([workbench, shifted, features, transfer, mixture, runs, ledger, jobs], position="hidden")
+page = st.navigation([workbench, named, shifted, features, transfer, mixture, runs, ledger, jobs], position="hidden")
 with st.sidebar:
     for group, members in {
         "Explore": [workbench, shifted, features],
