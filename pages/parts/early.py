@@ -19,17 +19,15 @@ _SCRIPTS = Path(st.__file__).parent / "static" / "static" / "js"
 _WANTED = ("PlotlyChart", "DataFrame")
 """What draws figures and tables."""
 _IDLE = "<script>for (const name of {names}) requestIdleCallback(() => import(`./static/js/${{name}}`));</script>"
-
-
 _MOMENT = 0.01
-"""Seconds in which the server sends some hundred elements, if it is let."""
+"""Seconds: every five milliseconds the server looks what there is to send."""
 
 
 def send_first() -> None:
     """Let what is drawn so far reach the browser before the rest is made.
 
-    Python takes a thread off the processor every five milliseconds, and whoever sends gets one element out each time.
-    So a title would be under way for as long as the figures below it are being made, and come with them.
+    The server's threads take turns. Without this the one that sends gets its turns between the making of figures, and
+    the browser, which draws all that has come at once, shows the title with them.
     """
     time.sleep(_MOMENT)
 
