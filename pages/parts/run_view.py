@@ -73,8 +73,9 @@ def _head(job: str, landmarks: tuple[object, ...]) -> None:
         with st.container(key="answer", gap="small"):
             headline = run_words.run_headline(now.standing, now.changes("nll"), now.overlap())
             st.title(plain(headline), anchor=False)
-            if now.job.state == "done":
-                st.markdown(f":gray[{plain(run_words.learned_words(now.standing))}.]")
+            learned = run_words.learned_words(now.standing)
+            if now.job.state == "done" and learned not in headline:
+                st.markdown(f":gray[{plain(learned)}.]")
             _facts_line(now)
         if now.job.active:
             st.progress(now.job.share or 0.0, text=plain(now.job.stage or "starting"))
@@ -152,7 +153,7 @@ def _changed(job: str) -> None:
 
 def _draw_changed(now: Run) -> None:
     st.header("Before and after", anchor=False)
-    metrics = [name for name in _METRICS if len(now.changes(name))]
+    metrics = [name for name in _METRICS if len(now.changes(name)) or len(now.target_changes(name))]
     if not metrics:
         st.caption(_not_scored(now))
         return
@@ -164,9 +165,12 @@ def _draw_changed(now: Run) -> None:
     table = now.changes(metric)
     left, right = st.columns([0.6, 0.4], gap="medium")
     with left:
-        figure = run_figures.changes(now, table, metric)
-        run_figures.draw(figure, "changes", run_words.CHANGES_TITLE, f"changes-{metric}-{now.job.id}")
-        _csv(table, f"changes-{metric}-{now.job.id}")
+        if len(table):
+            figure = run_figures.changes(now, table, metric)
+            run_figures.draw(figure, "changes", run_words.CHANGES_TITLE, f"changes-{metric}-{now.job.id}")
+            _csv(table, f"changes-{metric}-{now.job.id}")
+        else:
+            st.caption("No domain was scored, only the training set's own rows.")
     with right:
         target = now.target_changes(metric)
         if len(target):
@@ -183,12 +187,13 @@ def _not_scored(now: Run) -> str:
     """Why nothing stands under before and after."""
     wanted = now.spec.get("evaluate") or {}
     scored, asked = len(now.evaluations) > 0, bool(wanted.get("domains") or wanted.get("target_rows"))
+    what = "Domains" if wanted.get("domains") else "The training set's own rows"
     if now.job.active:
         if scored:
-            return "Every domain was scored before the first step; it is scored again after the last."
-        return "Domains are scored before the first step and after the last." if asked else "None was asked for."
+            return f"{what} were scored before the first step; they are scored again after the last."
+        return f"{what} are scored before the first step and after the last." if asked else "None was asked for."
     return (
-        "Domains were scored before the first step; the run ended before they were scored again."
+        f"{what} were scored before the first step; the run ended before they were scored again."
         if scored
         else "Nothing was measured before and after."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from sts_core.folders import jobs
@@ -25,6 +26,7 @@ def make_run(
     steps: int = 60,
     done: int = 60,
     predicted: bool = True,
+    scored: Sequence[str] = ("target", *MMLU_DOMAINS),
     **spec: Any,
 ) -> str:
     """A run that came so far; its id."""
@@ -45,7 +47,7 @@ def make_run(
             scores=[{"domain": name, "metric": "sts_act", "value": 0.5} for name in MMLU_DOMAINS],
         )  # fmt: skip
     if done:
-        _tell_domains(folder, "before", draw)
+        _tell_domains(folder, "before", draw, scored)
     for step in range(1, done + 1):
         loss = 0.6 + 1.6 * math.exp(-step / 18) + 0.05 * draw.gauss(0, 1)
         append_event(
@@ -56,8 +58,8 @@ def make_run(
             append_event(folder, "checkpoint", step=step, name=f"step-{step:06d}", bytes=19_600_000)
             append_event(folder, "trajectory", step=step, **_overlap(step))
     if state == "done":
-        _tell_domains(folder, "after", draw)
-        _tell_domains(folder, "change", draw)
+        _tell_domains(folder, "after", draw, scored)
+        _tell_domains(folder, "change", draw, scored)
     if state != "running":
         append_event(folder, state)
     return folder.name
@@ -73,8 +75,8 @@ def _overlap(step: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _tell_domains(folder: Any, phase: str, draw: random.Random) -> None:
-    for name in ("target", *MMLU_DOMAINS):
+def _tell_domains(folder: Any, phase: str, draw: random.Random, scored: Sequence[str]) -> None:
+    for name in scored:
         for metric, value in (("nll", 1.4), ("accuracy", 0.3)):
             change = draw.gauss(0.03, 0.06) - 0.4 * (name == "target")
             told = change if phase == "change" else value + draw.gauss(0, 0.2)

@@ -71,6 +71,25 @@ def test_a_run_says_first_whether_the_prediction_came_true(app: Open, pages_cach
     assert any(len(frame.value) == 15 and "Before" in frame.value for frame in test.dataframe)
 
 
+def test_a_run_without_domains_shows_its_own_rows(app: Open, pages_cache: Path) -> None:
+    run = make_run(steps=12, done=12, predicted=False, scored=["target"], evaluate={"target_rows": 120})
+    test = app(RUNS, run=run)
+    assert not test.exception
+    words = plain(said(test))
+    assert words.count("the loss fell from") == 1  # the headline alone
+    assert "On the training set's own held-out rows" in words
+    assert "No domain was scored" in words
+    assert "scored again" not in words
+    assert any(list(frame.value.get("Domain", [])) == ["target"] for frame in test.dataframe)
+
+
+def test_a_run_broken_off_says_what_was_scored_before(app: Open, pages_cache: Path) -> None:
+    run = make_run("early", "failed", done=12, scored=["target"], evaluate={"target_rows": 120})
+    assert "The training set's own rows were scored before the first step; the run ended before" in plain(
+        said(app(RUNS, run=run))
+    )
+
+
 def test_what_is_folded_is_drawn_once_it_is_unfolded(app: Open, pages_cache: Path) -> None:
     test = app(RUNS, run=make_run())
     assert not any("Overlap@100" in frame.value for frame in test.dataframe)
