@@ -153,7 +153,8 @@ def _changed(job: str) -> None:
 
 def _draw_changed(now: Run) -> None:
     st.header("Before and after", anchor=False)
-    metrics = [name for name in _METRICS if len(now.changes(name)) or len(now.target_changes(name))]
+    metrics = [name for name in _METRICS if len(now.changes(name))]
+    metrics = metrics or [name for name in _METRICS if len(now.target_changes(name))]
     if not metrics:
         st.caption(_not_scored(now))
         return
