@@ -39,7 +39,7 @@ def body(selection: Selection) -> None:
 
 def draw(selection: Selection) -> None:
     asked = st.query_params.get(_RUN, "")
-    together = st.query_params.get_all(_COMPARE)[:MOST_COMPARED]
+    together = st.query_params.get_all(_COMPARE)
     view = _RUN if asked else _COMPARE if together else _ALL
     # Each has a place of its own, and the others' is emptied: of what a part of the page had drawn inside another part
     # Streamlit would leave some standing.
@@ -131,8 +131,15 @@ def _open(jobs: list[str]) -> None:
 
 
 def _found(jobs: list[str]) -> list[Run]:
-    found = []
-    for job in dict.fromkeys(jobs):
+    """Those that are here, as many as are compared; what is wrong with the others, and how many more were named."""
+    found: list[Run] = []
+    named = list(dict.fromkeys(jobs))
+    for at, job in enumerate(named):
+        if len(found) == MOST_COMPARED:
+            more = len(named) - at
+            verb = "is" if more == 1 else "are"
+            st.caption(f"At most {MOST_COMPARED} runs are compared; {count(more)} more {verb} in the address.")
+            break
         try:
             found.append(run(job))
         except UserError as error:

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "sts")
         return refuse(error.format_message(), f"See `{command} --help`.")
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped", err=True)
+        typer.echo("interrupted", err=True)
         return _INTERRUPTED
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return refuse(f"{_place(error)}: {error.strerror}", "Check the path, its permissions and the space left.")
     if code == _INTERRUPTED:
-        typer.echo("stopped", err=True)
+        typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
 
 

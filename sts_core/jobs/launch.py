@@ -154,9 +154,8 @@ def _refuse_resume(job: Job) -> None:
     name = job.title or job.id
     refuse_demo(job, "resumed")
     if job.active:
-        raise UserError(
-            f"{name} has not ended ({job.state})", f"To begin it anew, cancel it: sts jobs --cancel {job.id}"
-        )
+        there = "It goes on by itself." if job.state == "running" else "It begins by itself when its turn comes."
+        raise UserError(f"{name} has not ended ({job.state}); there is nothing to resume", there)
     if job.state == "done":
         again = f"Have it done once more: sts jobs --clone {job.id}"
         raise UserError(f"{name} is done; there is nothing to resume", again)

@@ -21,7 +21,7 @@ from sts_core.errors import UserError
 from sts_core.results import imported, paper
 from sts_core.results.folder import TARGET
 from sts_core.results.outcomes.outcome import Outcome, domain_name, of_metric
-from sts_core.results.outcomes.reading import OWN, read_outcomes
+from sts_core.results.outcomes.reading import OWN, one_sided, read_outcomes
 from sts_core.results.outcomes.rows import FILE, read_rows, split_half
 from sts_core.stats.correlation import differ
 from sts_core.stats.ranking import top
@@ -143,7 +143,7 @@ def _from_place(place: Path, metric: str | None) -> Actual:
     found = read_outcomes(folder) if (folder / FILE).is_file() else []
     found += _of_harness(folder)
     if not found:
-        raise UserError(f"{folder} was evaluated on one side only", "Evaluate the fine-tuned model too: tuned = …")
+        raise one_sided(folder)
     return _actual(found, metric, name, folder)
 
 

@@ -126,6 +126,13 @@ def test_what_is_no_id_is_shown_as_it_is_with_the_way_to_those_there_are(app: Op
     assert "“All runs” above shows them" in plain(said(test))
 
 
+def test_names_that_are_no_runs_take_no_place_among_those_compared(app: Open, pages_cache: Path) -> None:
+    runs = [make_run(f"run {seed}", seed=seed) for seed in range(6)]
+    test = app(RUNS, compare=["nonsense", *runs[:3], "worse", *runs[3:], runs[0]])
+    assert "Of 5 runs" in plain(test.title[0].value)
+    assert "At most 5 runs are compared; 1 more is in the address" in plain(said(test))
+
+
 def test_runs_beside_each_other_show_only_what_differs(app: Open, pages_cache: Path) -> None:
     runs = [make_run("first"), make_run("second", seed=7)]
     test = app(RUNS, compare=runs)

@@ -176,3 +176,17 @@ def test_no_prediction_can_be_written_once_the_training_has_begun(
     with pytest.raises(UserError, match="began without a prediction"):
         done(spec_of(world), tmp_path / "run")
     assert not (tmp_path / "run" / "prediction.json").exists()
+
+
+def test_a_file_that_is_moved_while_it_runs_is_not_missed(world: tiny.World, tmp_path: Path) -> None:
+    rows = world.folder / "target.jsonl"
+    events: Events = []
+
+    def tell(event: str, details: dict[str, Any]) -> None:
+        events.append((event, details))
+        if event == "step" and rows.exists():
+            rows.rename(tmp_path / "moved.jsonl")
+
+    run_sft(spec_of(world, prediction=None), tmp_path / "run", silent, tell)
+    assert not rows.exists()
+    assert {told["domain"] for told in of(events, "evaluation") if told["phase"] == "change"} == {"target", "physics"}

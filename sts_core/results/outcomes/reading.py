@@ -86,6 +86,14 @@ def levels_from(name: str, content: bytes) -> list[Level]:
     raise UserError(f"{name} is neither lm-eval's results nor MMLU-Pro's output", _KINDS)
 
 
+def one_sided(folder: Path) -> UserError:
+    """What to tell where only the model before, or only the one after, was evaluated."""
+    return UserError(
+        f"{folder} was evaluated on one side only",
+        "Evaluate the fine-tuned model too: tuned = …; a run that ended early goes on with sts jobs --resume.",
+    )
+
+
 def own_outcomes(folder: Path) -> list[Outcome]:
     """What our own scorer measured before and after, row against row."""
     found = [
@@ -96,7 +104,7 @@ def own_outcomes(folder: Path) -> list[Outcome]:
         for c in changes(read_rows(folder))
     ]  # fmt: skip
     if not found:
-        raise UserError(f"{folder} was evaluated on one side only", "Evaluate the fine-tuned model too: tuned = …")
+        raise one_sided(folder)
     return found
 
 

@@ -247,8 +247,6 @@ def _too_few(read: Rows) -> UserError:
     hint = "Add rows with questions of their own."
     if most and read.dropped[most] > read.records / 2:
         hint = "Mend those rows, or map the right columns: columns = { question = …, answer = … }."
-    return UserError(
-        f"{len(read.rows):,} usable rows of {read.records:,}{f' ({lost})' if lost else ''} leave none to train on: "
-        "half a set, or all that repeats one question, is kept for queries",
-        hint,
-    )
+    kept = ": half a set, or all that repeats one question, is kept for queries" if read.rows else ""
+    usable = f"{len(read.rows):,} usable rows of {read.records:,}{f' ({lost})' if lost else ''}"
+    return UserError(f"{usable} leave none to train on{kept}", hint)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sts_core.progress import Progress, Watcher, silent
 from sts_core.results.folder import Result
 from sts_core.results.outcomes.reading import OWN
 from sts_core.results.outcomes.rows import AFTER, BEFORE, FILE, RowValue, changes, read_rows, scores
+from sts_core.train.evaluation.sets import EvalSet
 from sts_core.train.sft.beforehand import check_prediction
 from sts_core.train.sft.costs import HOLD, SCORE, Course, Timed
 from sts_core.train.sft.plan import course_of
@@ -47,12 +48,13 @@ def run_sft(spec: SftSpec, out: Path, watch: Watcher = silent, tell: Tell = lamb
     watch(Progress("reading the rows", 0, 0))
     course = course_of(spec, watch)
     prediction = _foretell(spec, out, tell)
-    _evaluate(spec, out, BEFORE, spec.model, course.timed(SCORE, course.before), tell)
+    sets = _unscored_sets(spec, out)
+    _evaluate(spec, sets, out, BEFORE, spec.model, course.timed(SCORE, course.before), tell)
     watching = _Watching(prediction, spec, out, course, tell) if prediction else None
     trained = train(spec, out, course.train, tell, watching.at_checkpoint if watching else lambda _step, _folder: None)
     if watching:
         watching.finish()
-    _evaluate(spec, out, AFTER, str(trained.model), course.timed(SCORE, course.after), tell)
+    _evaluate(spec, sets, out, AFTER, str(trained.model), course.timed(SCORE, course.after), tell)
     return out
 
 
@@ -156,16 +158,23 @@ class _Watching:
             self._tell("trajectory", {"step": int(place.name.removeprefix("step-")), **_json(place / _POINT)})
 
 
-def _evaluate(spec: SftSpec, out: Path, phase: str, model: str, timed: Timed, tell: Tell) -> None:
+def _unscored_sets(spec: SftSpec, out: Path) -> list[EvalSet]:
+    """What is left to be evaluated, read before the training: a file may be moved while it lasts."""
+    from sts_core.train.sft.evaluated import evaluation_sets
+
+    return [] if _scored(out, BEFORE) and _scored(out, AFTER) else evaluation_sets(spec).sets
+
+
+def _evaluate(
+    spec: SftSpec, sets: Sequence[EvalSet], out: Path, phase: str, model: str, timed: Timed, tell: Tell
+) -> None:
     """Score the domains and the target set's own rows; after the training also what changed, row against row."""
     from sts_core.train.evaluation.evaluate import evaluate
-    from sts_core.train.sft.evaluated import evaluation_sets
 
     wanted = spec.evaluate
     if not wanted.domains and not wanted.target_rows:
         return
     if not _scored(out, phase):
-        sets = evaluation_sets(spec).sets
         with timed as watch:
             evaluate(
                 model, sets, out, spec.device, spec.dtype, watch, phase=phase, metrics=wanted.metrics,

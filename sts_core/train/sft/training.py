@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -71,18 +72,22 @@ def train(
         info = plain_model(spec)
         watch(Progress("reading the rows", 0, 0))
         rows = training_rows(spec, load_tokenizer(info), info.context)
-        _same_run(spec, info, out)
+        data = _same_run(spec, info, out)
         if (done := _finished(out)) is not None:
             return done
         check_room(spec, info, out)
         checkpoint.prune(ensure(out / CHECKPOINTS), None)
+        for step, why in checkpoint.set_damaged_aside(out / CHECKPOINTS).items():
+            tell("checkpoint damaged", {"at": step, "why": why})
+            warnings.warn(f"The checkpoint of step {step:,} is damaged and was set aside ({why})", stacklevel=2)
         with _trouble_told(spec, out):
-            return _train(spec, info, rows, out, watch, tell, at_checkpoint)
+            return _train(spec, info, rows, data, out, watch, tell, at_checkpoint)
 
 
 def _train(
-    spec: SftSpec, info: ModelInfo, rows: RowSet, out: Path, watch: Watcher, tell: Tell, at_checkpoint: AtCheckpoint
-) -> Trained:
+    spec: SftSpec, info: ModelInfo, rows: RowSet, data: str, out: Path, watch: Watcher, tell: Tell,
+    at_checkpoint: AtCheckpoint,
+) -> Trained:  # fmt: skip
     began = time.monotonic()
     by = train_on_several if spec.processes > 1 else train_here
     numbers = by(spec, info, rows, out, watch, tell, at_checkpoint)
@@ -96,8 +101,9 @@ def _train(
         remember_rate(TRAIN, spec, info, (device, dtype), numbers.tokens / numbers.seconds)
     seconds = time.monotonic() - began
     _write_manifest(spec, info, rows, out, {
-        "device": device, "dtype": dtype, "steps": total, "loss": numbers.loss, "seconds": round(seconds, 1),
-        "gone_on_from": numbers.begun_at or None, "trained_parameters": numbers.trained_parameters,
+        "data": data, "device": device, "dtype": dtype, "steps": total, "loss": numbers.loss,
+        "seconds": round(seconds, 1), "gone_on_from": numbers.begun_at or None,
+        "trained_parameters": numbers.trained_parameters,
     })  # fmt: skip
     return Trained(out / MODEL, total, float("nan") if numbers.loss is None else numbers.loss, seconds)
 
@@ -110,15 +116,16 @@ def _finished(out: Path) -> Trained | None:
     return Trained(out / MODEL, told["steps"], float("nan") if told["loss"] is None else told["loss"], 0.0)
 
 
-def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
-    """Remember what the run begins with, or refuse to go on with a run that began with something else."""
+def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> str:
+    """Remember what the run begins with, or refuse to go on with a run that began with something else; its data."""
     plain = {key: value for key, value in spec.to_dict().items() if key not in _MAY_CHANGE}
     plain["evaluate.target_rows"] = spec.evaluate.target_rows  # decides which rows train
-    now = {"spec": plain, "data": training_sha256(spec.target), "model": info.revision}
+    data = training_sha256(spec.target)
+    now = {"spec": plain, "data": data, "model": info.revision}
     path = ensure(out) / STARTED
     if not path.is_file():
         atomic_json(path, now)
-        return
+        return data
     before = json.loads(path.read_text(encoding="utf-8"))
     keys = {*before["spec"], *plain}
     differs = sorted(key for key in keys if before["spec"].get(key) != json.loads(json.dumps(plain)).get(key))
@@ -129,12 +136,13 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> None:
             f"A fine-tune with another start lies in {out}: not the same are {', '.join(differs)}",
             "Go on with what it began with, or name another folder.",
         )
+    return data
 
 
 def _write_manifest(spec: SftSpec, info: ModelInfo, rows: RowSet, out: Path, told: dict[str, Any]) -> None:
     atomic_json(out / MANIFEST, {
         "format": 1, "kind": "sft", "spec": spec.to_dict(), "model": info.public(),
-        "data": training_sha256(spec.target), **told, "rows": rows.public(), "warnings": rows.warnings,
+        **told, "rows": rows.public(), "warnings": rows.warnings,
         "machine": f"{cpu_name()}, {torch.get_num_threads()} threads", "seed": spec.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in _LIBRARIES},
