@@ -189,7 +189,8 @@ def _verdict(status: Mapping[str, Any], job: Job) -> dict[str, Any]:
         return {"state": "cancelled", **end}
     last = [line for line in job.log_tail(1) if not line.startswith(ATTEMPT)]
     told = f"; the last it said: {last[0].strip()[:300]}" if last else ""
-    hint = "Its log tells what came before. If memory ran out, lower the token budgets or batches. Then resume it."
+    look = "Its log tells what came before. " if last else ""
+    hint = f"{look}If memory ran out, lower the token budgets or batches. Then resume it."
     return {"state": "dead", "error": f"Its process {pid} is gone, without a word of why{told}", "hint": hint, **end}
 
 

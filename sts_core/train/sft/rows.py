@@ -232,7 +232,8 @@ def _warnings(
         why = "max_tokens" if limit == spec.max_tokens else "the model's context"
         told.append(f"{shortened:,} of {len(rows):,} rows lose the beginning of their question: {why} is {limit:,}.")
     if lost := sum(dropped.values()):
-        told.append(f"{lost:,} rows cannot be used: {', '.join(f'{why}: {n:,}' for why, n in dropped.items())}.")
+        whys = ", ".join(f"{why}: {n:,}" for why, n in dropped.items())
+        told.append(f"{'1 row' if lost == 1 else f'{lost:,} rows'} cannot be used: {whys}.")
     alike = len(training) - len({row.question.strip() for row in training})
     if alike:
         told.append(f"{alike:,} training rows repeat the question of another.")
