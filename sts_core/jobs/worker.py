@@ -61,6 +61,10 @@ def fine_tune(job: Job, watch: Watcher) -> str:
     def tell(event: str, details: dict[str, Any]) -> None:
         if what({"event": event, **details}) not in told or event == "continued":
             append_event(job.folder, event, **details)
+        if event == "checkpoint damaged":
+            start = f"step {details['goes_on_from']:,}" if details["goes_on_from"] else "the first step"
+            told_now = f"The checkpoint of step {details['at']:,} is damaged and was set aside ({details['why']})"
+            sys.stderr.write(f"{told_now}; the run goes on from {start}.\n")
 
     run_sft(SftSpec.from_dict(job.spec), job.folder / RESULT, watch, tell)
     return RESULT

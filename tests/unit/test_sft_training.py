@@ -162,7 +162,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_refused(place: Path, tm
     again = run(spec_of(place, keep_checkpoints=1), tmp_path / "run")
     assert again.told == []
     assert again.trained.loss == first.trained.loss
-    with pytest.raises(UserError, match="not the same are learning_rate, seed"):
+    with pytest.raises(UserError, match="not the same: learning_rate, seed"):
         run(spec_of(place, seed=5, learning_rate=1e-4), tmp_path / "run")
 
 

@@ -87,6 +87,6 @@ def _same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     differs += ["the model's weights"] if before["model"] != now["model"] else []
     if differs:
         raise UserError(
-            f"An unfinished training with another spec lies in {folder}: not the same are {', '.join(differs)}",
+            f"An unfinished training with another spec lies in {folder}: not the same: {', '.join(differs)}",
             "Go on with the old spec, name another folder, or add --fresh to throw the unfinished training away.",
         )

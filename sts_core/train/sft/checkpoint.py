@@ -2,6 +2,7 @@
 
     checkpoints/step-000020/         the adapter, or the whole model, as PEFT and transformers save them
     checkpoints/step-000020/state/   optimiser, schedule, random generators, and where the training stood
+    checkpoints/step-000020/sums.json    the checksum of every file
 
 A checkpoint is written under a hidden name, made safe on the disk, and renamed. Arrays are safetensors, the rest JSON.
 One that a failing disk or a hand has damaged since is set aside as `damaged-step-000020`; the one before it is gone on
@@ -15,25 +16,24 @@ import os
 import random
 import re
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers.trainer import TRAINER_STATE_NAME
 
 from sts_core.errors import UserError
 from sts_core.folders import disk_trouble, ensure
 
-STATE = "state"
+STATE, SUMS = "state", "sums.json"
 _NAME = re.compile(r"step-(\d{6,})")
 _ARRAYS, _PLAIN = "optimiser.safetensors", "optimiser.json"
-GUARD = "guard.json"
 
 
 def name_of(step: int) -> str:
@@ -56,6 +56,7 @@ def writing(place: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         yield part
+        _write_sums(part)
         _sync(part)
         if place.exists():
             shutil.rmtree(place)
@@ -83,7 +84,7 @@ def prune(folder: Path, keep: int | None) -> None:
 
 def set_damaged_aside(folder: Path) -> dict[int, str]:
     """Take every checkpoint that cannot be gone on with out of the way; what is wrong with each, by its step."""
-    found = {step: why for step, place in whole(folder).items() if (why := _damage(place))}
+    found = {step: why for step, place in whole(folder).items() if (why := damage(place))}
     for step in found:
         aside = folder / f"damaged-{name_of(step)}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -91,33 +92,29 @@ def set_damaged_aside(folder: Path) -> dict[int, str]:
     return found
 
 
-def _damage(place: Path) -> str | None:
-    """Which file is missing, or is not what its own head says; None of a checkpoint that is sound."""
-    for path in sorted({*_needed(place), *place.rglob("*.safetensors"), *place.rglob("*.json")}):
-        try:
-            if path.suffix == ".json":
-                json.loads(path.read_text(encoding="utf-8"))
-            else:
-                with safe_open(path, "pt"):  # reads the head, and holds the file's length against it
-                    pass
-        except (OSError, ValueError, SafetensorError) as error:
-            why = "it is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
-            return f"{path.relative_to(place)}: {why}"
-    return None
+def damage(place: Path) -> str | None:
+    """Which file of a checkpoint or model is missing or not as it was written; None where all are."""
+    try:
+        sums = dict(json.loads((place / SUMS).read_text(encoding="utf-8")))
+        return next((f"{name} has changed" for name, crc in sums.items() if _crc(place / name) != crc), None)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).relative_to(place)} is missing"
+    except (OSError, ValueError, TypeError) as error:
+        return str(error).splitlines()[0]
 
 
-def _needed(place: Path) -> set[Path]:
-    """The files without which none is gone on with: weights with their settings, and all of the state."""
-    state = {_ARRAYS, _PLAIN, GUARD, TRAINER_STATE_NAME, _random_arrays(0), _random(0)}
-    if (place / "adapter_config.json").is_file():
-        weights = {"adapter_model.safetensors"}
-    else:
-        weights = {"config.json"}
-        index = place / "model.safetensors.index.json"
-        with suppress(OSError, ValueError):  # what is wrong with the index itself is found when it is read
-            weights |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        weights |= set() if index.is_file() else {"model.safetensors"}
-    return {place / name for name in weights} | {place / STATE / name for name in state}
+def _write_sums(place: Path) -> None:
+    (place / SUMS).unlink(missing_ok=True)  # of the checkpoint that a model was linked from
+    sums = {str(path.relative_to(place)): _crc(path) for path in sorted(place.rglob("*")) if path.is_file()}
+    (place / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            crc = zlib.crc32(block, crc)
+    return crc
 
 
 def size_of(folder: Path) -> int:
@@ -165,30 +162,22 @@ def _owner(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def _random(rank: int) -> str:
-    return f"random-{rank}.json"
-
-
-def _random_arrays(rank: int) -> str:
-    return f"random-{rank}.safetensors"
-
-
 def save_random(folder: Path, rank: int = 0) -> None:
     """Write this process's random generators."""
     arrays = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         arrays |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    save_file(arrays, folder / _random_arrays(rank))
+    save_file(arrays, folder / f"random-{rank}.safetensors")
     version, words, gauss = random.getstate()
     kind, keys, at, has_gauss, cached = np.random.get_state()
     numpy_state = [str(kind), np.asarray(keys).tolist(), int(at), int(has_gauss), float(cached)]
     told = {"python": [version, list(words), gauss], "numpy": numpy_state}
-    (folder / _random(rank)).write_text(json.dumps(told), encoding="utf-8")
+    (folder / f"random-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def load_random(folder: Path, rank: int = 0) -> None:
     """Set them back."""
-    arrays, told = load_file(folder / _random_arrays(rank)), read_state(folder / _random(rank))
+    arrays, told = load_file(folder / f"random-{rank}.safetensors"), read_state(folder / f"random-{rank}.json")
     torch.set_rng_state(arrays.pop("cpu"))
     if arrays and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([arrays[f"cuda{i}"] for i in range(len(arrays))])

@@ -31,6 +31,7 @@ Tell = Callable[[str, dict[str, Any]], None]
 AtCheckpoint = Callable[[int, Path], None]
 """Called with the step and the folder once a checkpoint is whole."""
 TRAINING = "training"
+_GUARD = "guard.json"
 _LOGITS_AT_ONCE = 2**27
 """Logits that a processor computes in one piece: half a gigabyte in float32."""
 
@@ -97,7 +98,7 @@ class Trainer(SFTTrainer):
                     checkpoint.save_random(state)
                 checkpoint.save_optimiser(state, optimiser, self.lr_scheduler.state_dict())
                 self.state.save_to_json(str(state / TRAINER_STATE_NAME))
-                (state / checkpoint.GUARD).write_text(json.dumps(self.guard.state()), encoding="utf-8")
+                (state / _GUARD).write_text(json.dumps(self.guard.state()), encoding="utf-8")
             self.announce(step)
             checkpoint.prune(self._place, self._spec.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -144,7 +145,7 @@ class Trainer(SFTTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint_folder: str | None) -> None:
         if checkpoint_folder is None:
             return
-        self.guard = Guard(**checkpoint.read_state(Path(checkpoint_folder) / checkpoint.GUARD))
+        self.guard = Guard(**checkpoint.read_state(Path(checkpoint_folder) / _GUARD))
         optimiser, schedule = checkpoint.load_optimiser(Path(checkpoint_folder))
         self.lr_scheduler.load_state_dict(schedule)
         if self.args.world_size == 1:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -77,9 +76,10 @@ def train(
             return done
         check_room(spec, info, out)
         checkpoint.prune(ensure(out / CHECKPOINTS), None)
-        for step, why in checkpoint.set_damaged_aside(out / CHECKPOINTS).items():
-            tell("checkpoint damaged", {"at": step, "why": why})
-            warnings.warn(f"The checkpoint of step {step:,} is damaged and was set aside ({why})", stacklevel=2)
+        damaged = checkpoint.set_damaged_aside(out / CHECKPOINTS)
+        goes_on_from = max(checkpoint.whole(out / CHECKPOINTS), default=0)
+        for step, why in damaged.items():
+            tell("checkpoint damaged", {"at": step, "why": why, "goes_on_from": goes_on_from})
         with _trouble_told(spec, out):
             return _train(spec, info, rows, data, out, watch, tell, at_checkpoint)
 
@@ -109,8 +109,8 @@ def _train(
 
 
 def _finished(out: Path) -> Trained | None:
-    """What an earlier call finished here."""
-    if not (out / MANIFEST).is_file() or not (out / MODEL).is_dir():
+    """What an earlier call finished here; nothing where its model was damaged since."""
+    if not (out / MANIFEST).is_file() or not (out / MODEL).is_dir() or checkpoint.damage(out / MODEL):
         return None
     told = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     return Trained(out / MODEL, told["steps"], float("nan") if told["loss"] is None else told["loss"], 0.0)
@@ -133,7 +133,7 @@ def _same_run(spec: SftSpec, info: ModelInfo, out: Path) -> str:
     differs += ["the model's weights"] if before["model"] != now["model"] else []
     if differs:
         raise UserError(
-            f"A fine-tune with another start lies in {out}: not the same are {', '.join(differs)}",
+            f"A fine-tune with another start lies in {out}: not the same: {', '.join(differs)}",
             "Go on with what it began with, or name another folder.",
         )
     return data
